@@ -1,0 +1,126 @@
+//! Every reason for which the domain says no. Each names the field it speaks of and what would
+//! work; its code is stable, so that tests, clients and auditors can tell them apart.
+
+use super::names::{HostName, Invalid, PersonName, RoleName};
+use super::sshsig::BadSignature;
+use super::time::{Seconds, Timestamp};
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident $({ $($field:ident : $type:ty),* })? = $code:literal, $text:literal;)*) => {
+        /// Why something is refused.
+        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+        #[expect(missing_docs, reason = "each field is named after what it holds")]
+        pub enum Refusal {
+            $($(#[$doc])* #[error($text)] $name $({ $($field: $type),* })?,)*
+        }
+        impl Refusal {
+            /// A stable name for the reason, in kebab case.
+            pub fn code(&self) -> &'static str {
+                match self { $(Self::$name $({ $($field: _),* })? => $code,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// JSON that is not the statement it should be: unknown, duplicate, missing or wrong fields.
+    Malformed { what: String } = "malformed", "statement: {what}";
+    /// A field of a request or an answer is not what it must be.
+    Field { invalid: Invalid } = "invalid-field", "{invalid}";
+    /// The signature proves nothing.
+    Signature { why: BadSignature } = "bad-signature", "signature: {why}";
+    /// Nobody in the policy has this key.
+    UnknownKey = "unknown-key", "key: no person in the policy has this key for this purpose";
+    /// The key belongs to somebody else than the statement says.
+    NotTheirKey { person: PersonName } = "not-their-key", "person: the signing key does not belong to {person}";
+    /// The policy says that this key counts no longer.
+    RevokedKey = "revoked-key", "key: the policy revokes this key";
+    /// A statement for another service.
+    OtherInstance = "other-instance", "instance: the statement was made for another service";
+    /// Signed too long ago.
+    Stale { seconds: i64 } = "stale", "at: signed {seconds} s ago, and a statement counts for 60 s; sign it again";
+    /// Signed in the future.
+    Future { seconds: i64 } = "future", "at: signed {seconds} s in the future; set the clock right";
+    /// The bytes were used before.
+    Replayed = "replayed", "statement: these bytes were used before; sign a new one";
+    /// A FIDO counter that did not rise: a cloned key, or a recorded signature.
+    Counter { last: u32, got: u32 } = "counter", "signature: the security key's counter went from {last} to {got}; a copy of the key may be in use";
+    /// No such person.
+    UnknownPerson { person: PersonName } = "unknown-person", "person: the policy does not know {person}";
+    /// No such role, or not for this person: the same answer, so that nobody can list roles by asking.
+    NotEligible { person: PersonName, role: RoleName } = "not-eligible", "role: {person} may not ask for {role}";
+    /// Longer than the role allows.
+    TooLong { asked: Seconds, most: Seconds, role: RoleName } = "too-long", "seconds: {asked} asked, and {role} allows {most} at most; try --for {most}";
+    /// A host that the role does not have.
+    UnknownHost { host: HostName, role: RoleName } = "unknown-host", "hosts: {role} does not cover {host}";
+    /// A principal that the role does not have on these hosts.
+    UnknownPrincipal { principal: String } = "unknown-principal", "principals: the role does not give {principal} on the hosts asked for";
+    /// A list with the same thing twice.
+    Duplicate { field: &'static str } = "duplicate", "{field}: something stands there twice";
+    /// A subject key that already means something else.
+    SubjectKeyTaken { why: &'static str } = "subject-key-taken", "key: {why}; make a fresh one for each request";
+    /// Certified keys are Ed25519 (or, for emergency keys, what the policy registered).
+    SubjectKeyKind = "subject-key-kind", "key: a subject key must be ssh-ed25519";
+    /// What the statement carries cannot be honoured yet.
+    NotSupported { what: &'static str } = "not-supported", "{what}";
+    /// Too many waiting requests.
+    TooManyPending { most: u32 } = "too-many-pending", "person: {most} requests are waiting already; withdraw one first";
+    /// No request of that id that the caller may see.
+    UnknownRequest = "unknown-request", "request: there is none of this id that you may see";
+    /// A request with this id exists.
+    IdTaken = "id-taken", "id: a request of this id exists; make a new one";
+    /// The digest names other bytes than the stored request.
+    OtherRequest = "other-request", "request: the digest is not that of the stored request";
+    /// An answer to a request that is decided.
+    NotPending { state: &'static str } = "not-pending", "request: it is {state} already";
+    /// A claim where nothing is to be claimed.
+    NotApproved { state: &'static str } = "not-approved", "request: it is {state}, and only an approved one can be claimed";
+    /// Not something that its state allows.
+    NotActive { state: &'static str } = "not-active", "request: it is {state}, and only an active one can be given back or revoked";
+    /// Nobody decides for themselves.
+    SelfApproval = "self-approval", "person: nobody decides on a request of their own; somebody else must";
+    /// Not somebody who may decide.
+    NotApprover { person: PersonName, role: RoleName } = "not-approver", "person: {person} may not decide on {role}";
+    /// Machines ask; they never decide.
+    ServicesCannotDecide { person: PersonName } = "service-decides", "person: {person} is a service and cannot decide";
+    /// Second decision by one person.
+    DecidedAlready { person: PersonName } = "decided-already", "person: {person} has decided on this already";
+    /// An approval that gives more than was asked, or than the policy allows.
+    Wider { field: &'static str } = "wider", "{field}: an approval may give less than was asked, never more or something else";
+    /// Approvals that leave nothing, or contradict each other.
+    NothingLeft { field: &'static str } = "nothing-left", "{field}: the approvals have nothing in common here";
+    /// Critical options with two values.
+    Conflict { option: String } = "conflict", "critical_options: the approvals give {option} different values";
+    /// The quorum is not there.
+    NotEnoughApprovals { have: usize, need: u32 } = "not-enough-approvals", "approvals: {have} of {need}";
+    /// A denial stands.
+    Denied = "denied", "request: it was denied";
+    /// Statements that do not follow one another.
+    OutOfOrder = "out-of-order", "at: request, approval and claim must follow one another in time";
+    /// The time to claim, or to decide, is over.
+    Lapsed { at: Timestamp } = "lapsed", "request: it lapsed at {at}";
+    /// Claimed before its start.
+    TooEarly { start: Timestamp } = "too-early", "start: it begins at {start}";
+    /// Not the person or key that may do this.
+    NotYours = "not-yours", "person: only the requester may do this";
+    /// A person without the duty.
+    NoDuty { duty: &'static str } = "no-duty", "person: this needs the duty {duty}";
+    /// The certificate would not be exactly what it must be.
+    Certificate { what: &'static str } = "certificate", "certificate: {what}";
+    /// An emergency key used as an everyday key, or the reverse, or not registered at all: one answer.
+    NotEmergencyKey = "not-emergency-key", "key: this key may not break the glass here";
+    /// The last reason again.
+    ReasonRepeated = "reason-repeated", "reason: it repeats your last one; say what is broken now";
+}
+
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        Self::Field { invalid }
+    }
+}
+
+impl From<BadSignature> for Refusal {
+    fn from(why: BadSignature) -> Self {
+        Self::Signature { why }
+    }
+}

@@ -1,0 +1,149 @@
+//! From signed bytes to facts. A [`Verified`] statement can be made here only: its bytes parse, it is
+//! meant for this service, and the key that the policy names signed exactly those bytes.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use super::digest::Digest;
+use super::key::PublicKey;
+use super::names::InstanceId;
+use super::refusal::Refusal;
+use super::sshsig::{Expect, SshSig};
+use super::statement::{self, Statement};
+use super::time::Timestamp;
+
+/// How long after `at` a statement is accepted, in seconds.
+pub const FRESH_FOR: i64 = 60;
+/// How far `at` may lie ahead of the service's clock, in seconds.
+pub const AHEAD_BY: i64 = 5;
+
+/// A statement's bytes and the signature over them, as they came. Says nothing yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    bytes: Vec<u8>,
+    signature: SshSig,
+    digest: Digest,
+}
+
+impl Signed {
+    /// Pairs a statement's verbatim bytes with a parsed signature.
+    pub fn new(bytes: Vec<u8>, signature: SshSig) -> Self {
+        let digest = Digest::of(&bytes);
+        Self { bytes, signature, digest }
+    }
+
+    /// The bytes that were signed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The signature.
+    pub fn signature(&self) -> &SshSig {
+        &self.signature
+    }
+
+    /// SHA-256 of the bytes (never of the signature: ECDSA signatures can be altered and stay valid).
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What the statement claims, before anything is verified: to look up whose key should have signed it.
+    pub fn claims<T: Statement>(&self) -> Result<T, Refusal> {
+        statement::parse(&self.bytes)
+    }
+}
+
+/// A statement that was made for this service by the holder of a key.
+#[derive(Debug, Clone)]
+pub struct Verified<T> {
+    statement: T,
+    signed: Signed,
+}
+
+impl<T: Statement> Verified<T> {
+    /// Verifies `signed` against the key that was looked up for it. `seen` may save the mathematics of
+    /// a repeat, and nothing else.
+    pub fn check(
+        signed: &Signed,
+        key: &PublicKey,
+        expect: Expect<'_>,
+        instance: &InstanceId,
+        seen: &VerifiedSet,
+    ) -> Result<Self, Refusal> {
+        let statement: T = signed.claims()?;
+        if statement.instance() != instance {
+            return Err(Refusal::OtherInstance);
+        }
+        signed.signature.expect(&signed.bytes, T::KIND.namespace(), key, expect)?;
+        let entry = Digest::of_parts(&[&signed.bytes, signed.signature.blob(), key.blob()]);
+        if !seen.contains(&entry) {
+            signed.signature.check(&signed.bytes)?;
+            seen.insert(entry);
+        }
+        Ok(Self { statement, signed: signed.clone() })
+    }
+
+    /// Refuses a statement that was signed too long ago, or in the future: at its acceptance, not
+    /// when it is verified again later.
+    pub fn fresh(self, now: Timestamp) -> Result<Self, Refusal> {
+        let age = now.since(self.statement.at());
+        if age > FRESH_FOR {
+            Err(Refusal::Stale { seconds: age })
+        } else if -age > AHEAD_BY {
+            Err(Refusal::Future { seconds: -age })
+        } else {
+            Ok(self)
+        }
+    }
+
+    /// The statement.
+    pub fn get(&self) -> &T {
+        &self.statement
+    }
+
+    /// Its bytes and signature.
+    pub fn signed(&self) -> &Signed {
+        &self.signed
+    }
+
+    /// SHA-256 of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.signed.digest
+    }
+
+    /// The key that signed it.
+    pub fn key(&self) -> &PublicKey {
+        self.signed.signature.key()
+    }
+}
+
+/// Hashes of what was verified already (statement, signature and key together), bounded: when a
+/// generation is full the one before it is forgotten. Lives in memory only; entries are made by
+/// [`Verified::check`] alone.
+#[derive(Debug)]
+pub struct VerifiedSet {
+    generations: Mutex<(HashSet<Digest>, HashSet<Digest>)>,
+    capacity: usize,
+}
+
+impl VerifiedSet {
+    /// Remembers `capacity` to twice `capacity` entries of 32 bytes; with 0 it remembers none.
+    pub fn new(capacity: usize) -> Self {
+        Self { generations: Mutex::default(), capacity }
+    }
+
+    fn contains(&self, entry: &Digest) -> bool {
+        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.0.contains(entry) || generations.1.contains(entry)
+    }
+
+    fn insert(&self, entry: Digest) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        if generations.0.len() >= self.capacity {
+            generations.1 = std::mem::take(&mut generations.0);
+        }
+        if self.capacity > 0 {
+            generations.0.insert(entry);
+        }
+    }
+}

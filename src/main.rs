@@ -1,0 +1,4 @@
+//! The `ssh-jit` command.
+#![forbid(unsafe_code)]
+
+fn main() {}
