@@ -1,12 +1,23 @@
 //! The domain: people, policy, statements, requests, grants, certificates, events. Pure: no I/O, no
 //! clock, no randomness; `now`, `id`, `nonce` and `serial` are arguments.
 
+pub mod approval;
+pub mod certificate;
 pub mod digest;
+pub mod event;
+pub mod grant;
+pub mod journal;
 pub mod key;
 pub mod names;
+mod options;
+pub mod policy;
+mod policy_file;
 pub mod refusal;
+pub mod request;
 pub mod sshsig;
 pub mod statement;
 pub mod text;
 pub mod time;
+pub mod tree;
+pub mod trust;
 pub mod verify;

@@ -102,7 +102,7 @@ name!(
 );
 name!(
     /// A certificate extension or critical option, such as `permit-pty`.
-    OptionName, "option", is_option, "use 1 to 64 of a-z 0-9 . @ -"
+    OptionName, "option", is_option, "use 1 to 64 of A-Z a-z 0-9 . @ -"
 );
 name!(
     /// A request's id: ten characters of Crockford's base 32, written `7F3K-9QPX-M2`.
@@ -228,7 +228,7 @@ fn is_ticket(text: &str) -> bool {
 }
 
 fn is_option(text: &str) -> bool {
-    all(text, 64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".@-".contains(&b))
+    all(text, 64, |b| b.is_ascii_alphanumeric() || b".@-".contains(&b))
 }
 
 fn is_request_id(text: &str) -> bool {

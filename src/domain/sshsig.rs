@@ -158,6 +158,11 @@ impl SshSig {
         }
     }
 
+    /// Whether a FIDO key says that it verified its user, by PIN or finger.
+    pub fn user_verified(&self) -> bool {
+        matches!(self.proof, Proof::Fido { flags, .. } if flags & USER_VERIFIED != 0)
+    }
+
     /// Whether it was made by a passkey in a browser.
     pub fn is_passkey(&self) -> bool {
         matches!(self.proof, Proof::Fido { webauthn: Some(_), .. })

@@ -9,6 +9,40 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::names::{Invalid, as_string};
 
+/// An instant in milliseconds since 1970, written `2026-11-22T10:01:58.042Z`: when the service saw something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(i64);
+
+impl Moment {
+    /// Milliseconds since 1970.
+    pub fn from_unix_millis(millis: i64) -> Self {
+        Self(Timestamp::from_unix(millis.div_euclid(1000)).0 * 1000 + millis.rem_euclid(1000))
+    }
+
+    /// The whole second in which it lies.
+    pub fn second(self) -> Timestamp {
+        Timestamp(self.0 / 1000)
+    }
+}
+
+impl FromStr for Moment {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fail = || Invalid::new("time", text, "write UTC as 2026-11-22T10:01:58.042Z");
+        let parsed = DateTime::parse_from_rfc3339(text).map_err(|_| fail())?;
+        let moment = Self(parsed.timestamp_millis());
+        if moment.0 >= 0 && moment.to_string() == text { Ok(moment) } else { Err(fail()) }
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let utc = DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default();
+        f.write_str(&utc.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+as_string!(Moment);
+
 /// The longest window that any policy may grant: 12 hours.
 pub const LONGEST: u32 = 12 * 3600;
 
@@ -86,29 +120,58 @@ impl Seconds {
 impl FromStr for Seconds {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let fail = |rule| Invalid::new("duration", text, rule);
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(fail("add a unit, as in 90m, 2h or 1h30m"));
-        }
-        let (mut rest, mut total, mut last_unit) = (text, 0u64, u64::MAX);
-        while !rest.is_empty() {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let number: u64 = rest[..digits].parse().map_err(|_| fail("write it as 90m, 2h or 1h30m"))?;
-            let unit = match rest.as_bytes().get(digits) {
-                Some(b'h') => 3600,
-                Some(b'm') => 60,
-                Some(b's') => 1,
-                _ => return Err(fail("write it as 90m, 2h or 1h30m")),
-            };
-            if unit >= last_unit {
-                return Err(fail("write it as 90m, 2h or 1h30m"));
-            }
-            (rest, last_unit) = (&rest[digits + 1..], unit);
-            total =
-                number.checked_mul(unit).and_then(|s| s.checked_add(total)).ok_or_else(|| fail("12h is the most"))?;
-        }
-        Self::new(total).ok_or_else(|| fail("from 1s to 12h is possible"))
+        let seconds = parse_length(text)?;
+        Self::new(seconds).ok_or_else(|| Invalid::new("duration", text, "from 1s to 12h is possible"))
     }
+}
+
+/// How long something may stay undecided or unclaimed: 1 minute to 30 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Patience(u32);
+
+impl Patience {
+    /// From a whole number of hours.
+    pub(super) const fn hours(hours: u32) -> Self {
+        Self(hours * 3600)
+    }
+
+    /// The number of seconds.
+    pub fn seconds(self) -> i64 {
+        i64::from(self.0)
+    }
+}
+
+impl FromStr for Patience {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let seconds = u32::try_from(parse_length(text)?).ok().filter(|s| (60..=30 * 86400).contains(s));
+        seconds.map(Self).ok_or_else(|| Invalid::new("duration", text, "from 1m to 720h is possible"))
+    }
+}
+
+/// Reads `90s`, `15m`, `1h30m`: units in falling order, each at most once, no bare number.
+fn parse_length(text: &str) -> Result<u64, Invalid> {
+    let fail = |rule| Invalid::new("duration", text, rule);
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(fail("add a unit, as in 90m, 2h or 1h30m"));
+    }
+    let (mut rest, mut total, mut last_unit) = (text, 0u64, u64::MAX);
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = rest[..digits].parse().map_err(|_| fail("write it as 90m, 2h or 1h30m"))?;
+        let unit = match rest.as_bytes().get(digits) {
+            Some(b'h') => 3600,
+            Some(b'm') => 60,
+            Some(b's') => 1,
+            _ => return Err(fail("write it as 90m, 2h or 1h30m")),
+        };
+        if unit >= last_unit {
+            return Err(fail("write it as 90m, 2h or 1h30m"));
+        }
+        (rest, last_unit) = (&rest[digits + 1..], unit);
+        total = number.checked_mul(unit).and_then(|s| s.checked_add(total)).ok_or_else(|| fail("that is too long"))?;
+    }
+    Ok(total)
 }
 
 impl fmt::Display for Seconds {

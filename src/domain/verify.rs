@@ -47,6 +47,13 @@ impl Signed {
         self.digest
     }
 
+    /// Whether the holder of `key` signed these bytes in this namespace: for what the service itself
+    /// signs (trust documents, log heads, journal entries), which is not a statement of a person.
+    pub fn is_by(&self, key: &PublicKey, namespace: &str) -> Result<(), Refusal> {
+        self.signature.expect(&self.bytes, namespace, key, Expect::SshKey { verified: false })?;
+        Ok(self.signature.check(&self.bytes)?)
+    }
+
     /// What the statement claims, before anything is verified: to look up whose key should have signed it.
     pub fn claims<T: Statement>(&self) -> Result<T, Refusal> {
         statement::parse(&self.bytes)

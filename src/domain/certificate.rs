@@ -1,0 +1,177 @@
+//! OpenSSH user certificates (PROTOCOL.certkeys). The bytes to be signed are a pure function of the
+//! grant, the serial, the nonce and the CA; the signed certificate is parsed again, by another
+//! implementation, and compared with the grant before anybody gets it.
+
+use std::collections::BTreeMap;
+
+use signature::Verifier as _;
+use ssh_key::certificate::CertType;
+
+use super::digest::Digest;
+use super::grant::Grant;
+use super::key::{PublicKey, certificate_algorithm};
+use super::names::OptionName;
+use super::refusal::Refusal;
+use super::statement::Serial;
+
+/// PROTOCOL.certkeys: `SSH_CERT_TYPE_USER`.
+const USER: u32 = 1;
+
+/// A certificate without its signature: what is committed before it is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToBeSigned {
+    bytes: Vec<u8>,
+    serial: Serial,
+    nonce: [u8; 32],
+    grant: Grant,
+    ca: PublicKey,
+}
+
+/// A signed certificate that is known to hold what the grant says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    blob: Vec<u8>,
+}
+
+impl ToBeSigned {
+    /// Lays out the certificate. A [`Grant`] is the only way in.
+    pub fn new(grant: Grant, serial: Serial, nonce: [u8; 32], ca: &PublicKey) -> Self {
+        let mut out = Vec::with_capacity(512);
+        // string "ssh-ed25519-cert-v01@openssh.com"
+        string(&mut out, certificate_algorithm(&grant.key().data().algorithm()).as_bytes());
+        // string nonce
+        string(&mut out, &nonce);
+        // the fields of the public key, as they follow its own algorithm name
+        out.extend_from_slice(key_fields(grant.key()));
+        // uint64 serial; uint32 type; string key id
+        out.extend_from_slice(&serial.number().to_be_bytes());
+        out.extend_from_slice(&USER.to_be_bytes());
+        string(&mut out, grant.key_id().as_bytes());
+        // string valid principals, itself a list of strings
+        let principals = packed(grant.principals().iter().map(|p| p.to_string().into_bytes()));
+        string(&mut out, &principals);
+        // uint64 valid after; uint64 valid before
+        out.extend_from_slice(&grant.valid_after().unix().cast_unsigned().to_be_bytes());
+        out.extend_from_slice(&grant.valid_before().unix().cast_unsigned().to_be_bytes());
+        // string critical options; string extensions; string reserved; string signature key
+        string(&mut out, &options(grant.critical_options()));
+        let extensions = grant.extensions().iter().map(|name| (name.clone(), String::new())).collect();
+        string(&mut out, &options(&extensions));
+        string(&mut out, b"");
+        string(&mut out, ca.blob());
+        Self { bytes: out, serial, nonce, grant, ca: ca.clone() }
+    }
+
+    /// The bytes that the CA signs.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Their SHA-256: what the log records.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+
+    /// The serial.
+    pub fn serial(&self) -> Serial {
+        self.serial
+    }
+
+    /// The nonce.
+    pub fn nonce(&self) -> [u8; 32] {
+        self.nonce
+    }
+
+    /// What it certifies.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Adds the CA's signature (64 bytes of Ed25519) and compares the outcome with the grant, field by field.
+    pub fn finish(&self, signature: &[u8; 64]) -> Result<Certificate, Refusal> {
+        let mut blob = self.bytes.clone();
+        let mut wire = Vec::with_capacity(83);
+        string(&mut wire, b"ssh-ed25519");
+        string(&mut wire, signature);
+        string(&mut blob, &wire);
+        self.compare(&blob)?;
+        Ok(Certificate { blob })
+    }
+
+    fn compare(&self, blob: &[u8]) -> Result<(), Refusal> {
+        let wrong = |what| Err(Refusal::Certificate { what });
+        let Ok(parsed) = ssh_key::Certificate::from_bytes(blob) else { return wrong("does not parse") };
+        let grant = &self.grant;
+        let window = (grant.valid_after().unix().cast_unsigned(), grant.valid_before().unix().cast_unsigned());
+        let principals: Vec<String> = grant.principals().iter().map(ToString::to_string).collect();
+        let named = |map: &ssh_key::certificate::OptionsMap| {
+            map.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let critical: BTreeMap<_, _> =
+            grant.critical_options().iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+        let extensions: BTreeMap<_, _> =
+            grant.extensions().iter().map(|name| (name.to_string(), String::new())).collect();
+        if parsed.cert_type() != CertType::User || parsed.public_key() != grant.key().data() {
+            return wrong("certifies something else");
+        }
+        if grant.key() == &self.ca {
+            return wrong("certifies the CA's own key");
+        }
+        if parsed.serial() != self.serial.number() || parsed.key_id() != grant.key_id() || parsed.nonce() != self.nonce
+        {
+            return wrong("has another serial, key id or nonce");
+        }
+        if parsed.valid_principals() != principals || principals.is_empty() || principals.len() > 256 {
+            return wrong("has other principals");
+        }
+        if (parsed.valid_after(), parsed.valid_before()) != window
+            || window.1 - window.0 != u64::from(grant.seconds().get())
+        {
+            return wrong("has another window");
+        }
+        if named(parsed.critical_options()) != critical || named(parsed.extensions()) != extensions {
+            return wrong("has other options");
+        }
+        if parsed.signature_key() != self.ca.data() || self.ca.data().verify(&self.bytes, parsed.signature()).is_err() {
+            return wrong("is not signed by the CA");
+        }
+        Ok(())
+    }
+}
+
+impl Certificate {
+    /// The wire form, as agents take it.
+    pub fn blob(&self) -> &[u8] {
+        &self.blob
+    }
+}
+
+fn string(out: &mut Vec<u8>, part: &[u8]) {
+    // No part of a certificate comes near 4 GiB: names are bounded, and so are lists.
+    out.extend_from_slice(&(part.len() as u32).to_be_bytes());
+    out.extend_from_slice(part);
+}
+
+fn packed(parts: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    parts.fold(Vec::new(), |mut out, part| {
+        string(&mut out, &part);
+        out
+    })
+}
+
+/// "name, then data, each a string", sorted by name; the data of an option with a value is itself a
+/// string, and that of a flag is empty.
+fn options(options: &BTreeMap<OptionName, String>) -> Vec<u8> {
+    packed(options.iter().flat_map(|(name, value)| {
+        let mut data = Vec::new();
+        if !value.is_empty() {
+            string(&mut data, value.as_bytes());
+        }
+        [name.as_str().as_bytes().to_vec(), data]
+    }))
+}
+
+/// What follows the algorithm's name in a key's wire form.
+fn key_fields(key: &PublicKey) -> &[u8] {
+    key.blob().get(4 + key.algorithm().len()..).unwrap_or_default()
+}

@@ -1,0 +1,138 @@
+//! Events: the leaves of the log. A leaf's bytes are stored as they were written and hold no text of
+//! a person's: statements stand beside and are named by SHA-256, so that a reason can be erased and
+//! the log still verifies.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::names::{InstanceId, PersonName, RequestId, RoleName};
+use super::statement::{Serial, Version};
+use super::time::Moment;
+
+/// The SSHSIG namespace of a signed head.
+pub const HEAD_NAMESPACE: &str = "head@ssh-jit";
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The service began to answer; `detail` is its version.
+    ServiceStarted,
+    /// A policy was put into force.
+    PolicyLoaded,
+    /// Somebody bought a bearer for reading.
+    SessionOpened,
+    /// Somebody asked.
+    Requested,
+    /// The policy approved by itself.
+    ApprovedAutomatically,
+    /// A person approved.
+    Approved,
+    /// A person refused.
+    Denied,
+    /// The requester took a request back.
+    Withdrawn,
+    /// Nobody decided, or nobody claimed, in time.
+    Lapsed,
+    /// A certificate is about to be signed; `tbs` is the SHA-256 of the bytes.
+    Claimed,
+    /// Access was given back early.
+    Returned,
+    /// Access was ended by somebody with the duty.
+    Revoked,
+    /// The certificate ran out.
+    Expired,
+    /// Something was tried and refused; `detail` is the reason's code.
+    Refused,
+    /// The glass was broken; copied from the journal.
+    BreakGlass,
+    /// Breaking the glass was tried and refused; copied from the journal.
+    BreakGlassRefused,
+    /// The review of a break-glass was closed; `detail` is its outcome.
+    Reviewed,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The one spelling is serde's.
+        let json = serde_json::to_string(self).unwrap_or_default();
+        f.write_str(json.trim_matches('"'))
+    }
+}
+
+/// One leaf of the log. What does not apply is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named in the words of the design")]
+pub struct Event {
+    pub v: Version,
+    /// From 1, without gaps.
+    pub seq: u64,
+    pub at: Moment,
+    pub kind: EventKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Serial>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tbs: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Event {
+    /// An event with nothing but its kind and time; its number comes when it is appended.
+    pub fn new(kind: EventKind, at: Moment) -> Self {
+        Self {
+            v: Version,
+            seq: 0,
+            at,
+            kind,
+            person: None,
+            request: None,
+            role: None,
+            serial: None,
+            statement: None,
+            policy: None,
+            tbs: None,
+            detail: None,
+        }
+    }
+
+    /// The leaf's bytes: one line of JSON.
+    pub fn to_leaf(&self) -> Vec<u8> {
+        // Strings and numbers always serialize.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// What the log key signs: the whole log at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named in the words of the design")]
+pub struct Head {
+    pub v: Version,
+    pub kind: HeadTag,
+    pub instance: InstanceId,
+    pub size: u64,
+    pub root: Digest,
+    pub at: Moment,
+}
+
+/// Says that a document is a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadTag {
+    /// `"kind":"head"`.
+    Head,
+}

@@ -1,0 +1,259 @@
+//! Grants: permission to sign one certificate. A [`Grant`] has no public constructor and no public
+//! field; [`Grant::access`] and [`Grant::break_glass`] make it from verified statements and the
+//! policy, and nothing else can. Everything that the certificate will hold is in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::approval;
+use super::digest::Digest;
+use super::key::PublicKey;
+use super::names::{OptionName, PersonName, Principal, RoleName};
+use super::policy::{Policy, Role, Terms};
+use super::refusal::Refusal;
+use super::sshsig::BadSignature;
+use super::statement::{Approval, BreakGlass, Claim, Request};
+use super::time::{Seconds, Timestamp};
+use super::verify::Verified;
+
+/// Permission to sign one certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    path: Path,
+    person: PersonName,
+    role: RoleName,
+    key: PublicKey,
+    key_id: String,
+    principals: Vec<Principal>,
+    seconds: Seconds,
+    valid_after: Timestamp,
+    extensions: BTreeSet<OptionName>,
+    critical_options: BTreeMap<OptionName, String>,
+}
+
+/// Which of the two ways led to a grant, and so which CA signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// Asked, approved and claimed: the user CA.
+    Access,
+    /// Broken glass: the break-glass CA, which hosts can distrust alone.
+    BreakGlass,
+}
+
+impl Grant {
+    /// The ordinary way: a request, approvals of it by as many distinct people as the policy demands
+    /// now (none where it approves by itself), and a claim by the subject key.
+    ///
+    /// Takes the least of all approvals. `skew` shifts the whole window early, by a quarter of its
+    /// length at most, so that a host whose clock is behind lets people in at once.
+    pub fn access(
+        policy: &Policy,
+        request: &Verified<Request>,
+        approvals: &[Verified<Approval>],
+        claim: &Verified<Claim>,
+        skew: u32,
+    ) -> Result<Self, Refusal> {
+        let asked = request.get();
+        policy.signer(&asked.person, request.key())?;
+        subject_key_is_fresh(policy, &asked.key)?;
+        let terms = policy.terms(&asked.person, &asked.role, &asked.hosts, &asked.principals, asked.seconds)?;
+        let role = policy.role_for(&asked.person, &asked.role)?;
+        claimed_by_subject(request, claim)?;
+        for approval in approvals {
+            approval::may_decide(policy, request, approval)?;
+            approval::stays_within(role, &terms, asked, approval.get())?;
+        }
+        enough(&terms, approvals)?;
+        let claim_by = in_order(role, request, approvals, claim)?;
+        if claim.get().at > claim_by {
+            return Err(Refusal::Lapsed { at: claim_by });
+        }
+        if let Some(start) = asked.start.filter(|start| *start > claim.get().at) {
+            return Err(Refusal::TooEarly { start });
+        }
+        let least = least(role, &terms, approvals)?;
+        let evidence =
+            evidence(approvals.iter().map(Verified::digest).chain([request.digest(), claim.digest(), policy.digest()]));
+        Ok(Self {
+            path: Path::Access,
+            key_id: format!("ssh-jit/{}/{}/{}/{evidence}", asked.id, asked.person, asked.role),
+            person: asked.person.clone(),
+            role: asked.role.clone(),
+            key: asked.key.clone(),
+            principals: least.principals,
+            seconds: least.seconds,
+            valid_after: shifted(claim.get().at, least.seconds, skew),
+            extensions: least.extensions,
+            critical_options: least.critical_options,
+        })
+    }
+
+    /// The emergency way: a statement by a registered emergency key, which certifies itself. Whether
+    /// it was used before, and what the last reason was, the journal knows.
+    pub fn break_glass(policy: &Policy, statement: &Verified<BreakGlass>, skew: u32) -> Result<Self, Refusal> {
+        let asked = statement.get();
+        let emergency = policy.emergency_key(&asked.person, statement.key())?;
+        let verified = statement.signed().signature().user_verified();
+        if emergency.verify_required && !verified {
+            return Err(Refusal::Signature { why: BadSignature::NotVerified });
+        }
+        asked.reason.fits_emergency()?;
+        if asked.extends.is_some() {
+            return Err(Refusal::NotSupported { what: "extends: break the glass again instead" });
+        }
+        let terms = policy.emergency_terms(emergency, &asked.role, &asked.hosts, &asked.principals, asked.seconds)?;
+        let role = policy.roles().get(&asked.role).ok_or(Refusal::NotEmergencyKey)?;
+        let evidence = evidence([statement.digest(), policy.digest()].into_iter());
+        let mut critical_options = role.critical_options.clone();
+        if emergency.verify_required {
+            critical_options.insert("verify-required".parse()?, String::new());
+        }
+        Ok(Self {
+            path: Path::BreakGlass,
+            key_id: format!("BREAK-GLASS/{}/{}/{}/{evidence}", asked.id, asked.person, asked.role),
+            person: asked.person.clone(),
+            role: asked.role.clone(),
+            key: emergency.key.clone(),
+            principals: terms.principals,
+            seconds: terms.seconds,
+            valid_after: shifted(asked.at, terms.seconds, skew),
+            // Forwarding outlives the certificate on stock sshd, so an emergency gets a terminal only.
+            extensions: role.extensions.iter().filter(|e| e.as_str() == "permit-pty").cloned().collect(),
+            critical_options,
+        })
+    }
+
+    /// Which CA signs.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+    /// Whom the certificate is for.
+    pub fn person(&self) -> &PersonName {
+        &self.person
+    }
+    /// The role it gives.
+    pub fn role(&self) -> &RoleName {
+        &self.role
+    }
+    /// The key that is certified.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+    /// `ssh-jit/<request>/<person>/<role>/<evidence>`: ASCII without spaces, for sshd's log.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+    /// At least one, at most 256, sorted.
+    pub fn principals(&self) -> &[Principal] {
+        &self.principals
+    }
+    /// How long the certificate lasts, exactly.
+    pub fn seconds(&self) -> Seconds {
+        self.seconds
+    }
+    /// The first second in which the certificate is accepted.
+    pub fn valid_after(&self) -> Timestamp {
+        self.valid_after
+    }
+    /// The first second in which it is accepted no more.
+    pub fn valid_before(&self) -> Timestamp {
+        self.valid_after.plus(i64::from(self.seconds.get()))
+    }
+    /// What it permits, sorted.
+    pub fn extensions(&self) -> &BTreeSet<OptionName> {
+        &self.extensions
+    }
+    /// What it restricts, sorted.
+    pub fn critical_options(&self) -> &BTreeMap<OptionName, String> {
+        &self.critical_options
+    }
+}
+
+/// A subject key is Ed25519, made for one request, and means nothing else to anybody.
+pub fn subject_key_is_fresh(policy: &Policy, key: &PublicKey) -> Result<(), Refusal> {
+    if key.algorithm() != "ssh-ed25519" {
+        return Err(Refusal::SubjectKeyKind);
+    }
+    if policy.names_key(key) {
+        return Err(Refusal::SubjectKeyTaken { why: "the policy names this key" });
+    }
+    Ok(())
+}
+
+/// Design, "evidence": SHA-256 over the sorted hex digests, one a line. `printf '%s\n' ... | sort | sha256sum` makes the same.
+pub fn evidence(digests: impl Iterator<Item = Digest>) -> Digest {
+    let mut lines: Vec<String> = digests.map(|digest| format!("{}\n", digest.hex())).collect();
+    lines.sort();
+    Digest::of(lines.concat().as_bytes())
+}
+
+fn claimed_by_subject(request: &Verified<Request>, claim: &Verified<Claim>) -> Result<(), Refusal> {
+    let (asked, claimed) = (request.get(), claim.get());
+    if claimed.request != request.digest() || claimed.id != asked.id {
+        return Err(Refusal::OtherRequest);
+    }
+    if claimed.person != asked.person || claimed.key != asked.key.fingerprint() || *claim.key() != asked.key {
+        return Err(Refusal::NotYours);
+    }
+    Ok(())
+}
+
+fn enough(terms: &Terms, approvals: &[Verified<Approval>]) -> Result<(), Refusal> {
+    let people: BTreeSet<_> = approvals.iter().map(|approval| &approval.get().person).collect();
+    if people.len() < terms.approvals as usize {
+        return Err(Refusal::NotEnoughApprovals { have: people.len(), need: terms.approvals });
+    }
+    Ok(())
+}
+
+/// `request.at <= approval.at <= claim.at`, all from signed bytes. Gives the last moment to claim.
+fn in_order(
+    role: &Role,
+    request: &Verified<Request>,
+    approvals: &[Verified<Approval>],
+    claim: &Verified<Claim>,
+) -> Result<Timestamp, Refusal> {
+    let (asked, claimed) = (request.get().at, claim.get().at);
+    let follows = approvals.iter().all(|a| asked <= a.get().at && a.get().at <= claimed);
+    if !follows || asked > claimed {
+        return Err(Refusal::OutOfOrder);
+    }
+    let by_itself = asked.plus(role.claim_within.seconds());
+    Ok(approvals.iter().map(|a| a.get().claim_by).min().unwrap_or(by_itself))
+}
+
+struct Least {
+    principals: Vec<Principal>,
+    seconds: Seconds,
+    extensions: BTreeSet<OptionName>,
+    critical_options: BTreeMap<OptionName, String>,
+}
+
+/// Minimum, intersection and union over all approvals; what contradicts itself or leaves nothing is refused.
+fn least(role: &Role, terms: &Terms, approvals: &[Verified<Approval>]) -> Result<Least, Refusal> {
+    let mut least = Least {
+        principals: terms.principals.clone(),
+        seconds: terms.seconds,
+        extensions: role.extensions.iter().cloned().collect(),
+        critical_options: role.critical_options.clone(),
+    };
+    for approval in approvals.iter().map(Verified::get) {
+        least.seconds = least.seconds.min(approval.seconds);
+        // Principals carry their hosts, so the intersection of hosts is in it.
+        least.principals.retain(|p| approval.principals.contains(p));
+        least.extensions.retain(|e| approval.extensions.contains(e));
+        for (name, value) in &approval.critical_options {
+            let before = least.critical_options.insert(name.clone(), value.clone());
+            if before.is_some_and(|before| before != *value) {
+                return Err(Refusal::Conflict { option: name.to_string() });
+            }
+        }
+    }
+    if least.principals.is_empty() {
+        return Err(Refusal::NothingLeft { field: "principals" });
+    }
+    Ok(least)
+}
+
+fn shifted(at: Timestamp, seconds: Seconds, skew: u32) -> Timestamp {
+    at.plus(-i64::from(skew.min(seconds.get() / 4)))
+}

@@ -1,0 +1,128 @@
+//! The break-glass journal's entries: each signed by the journal key, each naming the one before, so
+//! that the journal proves by itself, without the database, what was done in an emergency and why.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::key::PublicKey;
+use super::names::PersonName;
+use super::refusal::Refusal;
+use super::sshsig::SshSig;
+use super::statement::{BreakGlass, Serial, Version};
+use super::time::Moment;
+use super::verify::Signed;
+
+/// The SSHSIG namespace of a journal entry.
+pub const NAMESPACE: &str = "journal@ssh-jit";
+
+/// One thing that was tried with an emergency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named in the words of the design")]
+pub struct Entry {
+    pub v: Version,
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// SHA-256 of the bytes of the entry before; of nothing for the first.
+    pub prev: Digest,
+    pub at: Moment,
+    /// The statement's bytes, verbatim.
+    pub statement: String,
+    /// The signature over them, armored.
+    pub signature: String,
+    pub policy: Digest,
+    pub outcome: Outcome,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Outcome {
+    /// A certificate with this serial is about to be signed; `tbs` is the SHA-256 of the bytes.
+    Issued {
+        /// The certificate's serial.
+        serial: Serial,
+        /// SHA-256 of the bytes to be signed.
+        tbs: Digest,
+    },
+    /// Refused, with the reason's code.
+    Refused {
+        /// [`Refusal::code`].
+        code: String,
+    },
+}
+
+/// What a journal says so far: what comes next in it, and what must not come again.
+#[derive(Debug, Clone, Default)]
+pub struct Replay {
+    last: Option<(u64, Digest)>,
+    spent: HashSet<Digest>,
+    last_reason: HashMap<PersonName, String>,
+    counters: HashMap<Digest, u32>,
+    last_counter_of_serials: u64,
+}
+
+impl Entry {
+    /// The bytes that the journal key signs: one line of JSON.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Strings and numbers always serialize.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The statement and its signature.
+    pub fn signed(&self) -> Result<Signed, Refusal> {
+        Ok(Signed::new(self.statement.clone().into_bytes(), SshSig::from_armor(&self.signature)?))
+    }
+}
+
+impl Replay {
+    /// Number and hash for the next entry.
+    pub fn next(&self) -> (u64, Digest) {
+        self.last.map_or_else(|| (1, Digest::of(b"")), |(seq, digest)| (seq + 1, digest))
+    }
+
+    /// The serial for the next certificate of this epoch.
+    pub fn next_serial(&self, epoch: u16) -> Option<Serial> {
+        Serial::new(epoch, self.last_counter_of_serials + 1)
+    }
+
+    /// Refuses what was used before: the same bytes, the last reason, a counter that did not rise.
+    pub fn allows(&self, signed: &Signed, statement: &BreakGlass) -> Result<(), Refusal> {
+        if self.spent.contains(&signed.digest()) {
+            return Err(Refusal::Replayed);
+        }
+        let last_reason = self.last_reason.get(&statement.person);
+        if last_reason.is_some_and(|last| statement.reason.says_the_same_as(last)) {
+            return Err(Refusal::ReasonRepeated);
+        }
+        let signature = signed.signature();
+        match (self.counters.get(&signature.key().fingerprint()), signature.counter()) {
+            (Some(&last), Some(got)) if got <= last && (got, last) != (0, 0) => Err(Refusal::Counter { last, got }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in an entry: checks its signature, its number and the hash of the one before.
+    pub fn take(&mut self, signed_entry: &Signed, journal_key: &PublicKey) -> Result<Entry, Refusal> {
+        signed_entry.is_by(journal_key, NAMESPACE)?;
+        let entry: Entry =
+            serde_json::from_slice(signed_entry.bytes()).map_err(|e| Refusal::Malformed { what: e.to_string() })?;
+        if (entry.seq, entry.prev) != self.next() {
+            return Err(Refusal::OutOfOrder);
+        }
+        self.last = Some((entry.seq, signed_entry.digest()));
+        if let Outcome::Issued { serial, .. } = entry.outcome {
+            let signed = entry.signed()?;
+            let statement: BreakGlass = signed.claims()?;
+            self.spent.insert(signed.digest());
+            self.last_reason.insert(statement.person, statement.reason.to_string());
+            if let Some(counter) = signed.signature().counter() {
+                self.counters.insert(signed.signature().key().fingerprint(), counter);
+            }
+            self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
+        }
+        Ok(entry)
+    }
+}

@@ -1,0 +1,308 @@
+//! The policy: who is who, and who may have what. Parsed from `policy.toml` whole or not at all;
+//! groups are resolved to people once, here, so that every later question is about people.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+use super::digest::Digest;
+use super::key::PublicKey;
+use super::names::{GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName};
+use super::policy_file::{self, PolicyError};
+use super::refusal::Refusal;
+use super::time::{Patience, Seconds};
+
+/// The most principals that one certificate may carry (sshd refuses more).
+pub const MOST_PRINCIPALS: usize = 256;
+/// How long break-glass lasts when the policy does not say.
+pub const EMERGENCY_DEFAULT: u64 = 5 * 60;
+/// The longest break-glass that a policy may allow.
+pub const EMERGENCY_LONGEST: u64 = 15 * 60;
+
+/// A whole, checked policy.
+#[derive(Debug)]
+pub struct Policy {
+    digest: Digest,
+    text: String,
+    pub(super) people: BTreeMap<PersonName, Person>,
+    pub(super) duties: BTreeMap<Duty, BTreeSet<PersonName>>,
+    pub(super) roles: BTreeMap<RoleName, Role>,
+    pub(super) emergency_keys: Vec<EmergencyKey>,
+    pub(super) revoked_keys: BTreeSet<Digest>,
+    pub(super) holders: HashMap<Digest, PersonName>,
+}
+
+/// A person, or a machine that asks as one.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// The groups the person is in.
+    pub groups: BTreeSet<GroupName>,
+    /// The person's everyday keys.
+    pub keys: Vec<PublicKey>,
+    /// A machine: may ask, never decide.
+    pub service: bool,
+}
+
+/// What can be asked for, and by whose leave.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// One line for people.
+    pub description: String,
+    /// The hosts that the role is bound to; empty when it is bound to none.
+    pub hosts: Vec<HostName>,
+    /// The principals that it gives, without hosts.
+    pub principals: Vec<PrincipalName>,
+    /// Who may ask.
+    pub requesters: BTreeSet<PersonName>,
+    /// Who may decide.
+    pub approvers: BTreeSet<PersonName>,
+    /// How many distinct people must approve: at least 1.
+    pub approvals: u32,
+    /// Up to this length nobody is asked.
+    pub automatic: Option<Seconds>,
+    /// The longest certificate.
+    pub max: Seconds,
+    /// The length when the request names none.
+    pub default: Seconds,
+    /// What certificates permit.
+    pub extensions: Vec<OptionName>,
+    /// What certificates restrict.
+    pub critical_options: BTreeMap<OptionName, String>,
+    /// Approvals by FIDO key must carry the user-verified flag (PIN or finger).
+    pub verify_required: bool,
+    /// How long a request may stay undecided.
+    pub decide_within: Patience,
+    /// How long an approval may stay unclaimed.
+    pub claim_within: Patience,
+}
+
+/// A key that may break the glass.
+#[derive(Debug, Clone)]
+pub struct EmergencyKey {
+    /// Whose it is.
+    pub person: PersonName,
+    /// The key, which the certificate certifies.
+    pub key: PublicKey,
+    /// The roles that it opens.
+    pub roles: BTreeSet<RoleName>,
+    /// The longest certificate: 15 minutes at most.
+    pub max: Seconds,
+    /// The FIDO key must have asked for PIN or finger.
+    pub verify_required: bool,
+}
+
+/// What some people do for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Duty {
+    /// Runs the service.
+    Admins,
+    /// Reads everything.
+    Auditors,
+    /// Ends what others hold.
+    Revokers,
+    /// Closes reviews of break-glass.
+    Reviewers,
+}
+
+impl Duty {
+    /// The name in the policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admins => "admins",
+            Self::Auditors => "auditors",
+            Self::Revokers => "revokers",
+            Self::Reviewers => "reviewers",
+        }
+    }
+}
+
+/// What a request comes to under a policy: everything resolved, nothing left to default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// `P@H` for each host, or `P` for a role without hosts; sorted.
+    pub principals: Vec<Principal>,
+    /// The hosts, sorted.
+    pub hosts: Vec<HostName>,
+    /// How long.
+    pub seconds: Seconds,
+    /// How many people must approve; 0 when the policy approves by itself.
+    pub approvals: u32,
+}
+
+impl Policy {
+    /// Parses and checks `policy.toml`.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        policy_file::parse(text)
+    }
+
+    pub(super) fn empty(text: &str) -> Self {
+        Self {
+            digest: Digest::of(text.as_bytes()),
+            text: text.to_owned(),
+            people: BTreeMap::new(),
+            duties: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            emergency_keys: Vec::new(),
+            revoked_keys: BTreeSet::new(),
+            holders: HashMap::new(),
+        }
+    }
+
+    /// SHA-256 of the file: every decision names it.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The file, verbatim.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Everybody.
+    pub fn people(&self) -> &BTreeMap<PersonName, Person> {
+        &self.people
+    }
+
+    /// All roles.
+    pub fn roles(&self) -> &BTreeMap<RoleName, Role> {
+        &self.roles
+    }
+
+    /// All emergency keys.
+    pub fn emergency_keys(&self) -> &[EmergencyKey] {
+        &self.emergency_keys
+    }
+
+    /// A role that this person may at least ask for or decide on. To everybody else it does not exist.
+    pub fn role_for(&self, person: &PersonName, role: &RoleName) -> Result<&Role, Refusal> {
+        let found = self.roles.get(role).filter(|r| r.requesters.contains(person) || r.approvers.contains(person));
+        found.ok_or_else(|| Refusal::NotEligible { person: person.clone(), role: role.clone() })
+    }
+
+    /// Whether a person has a duty.
+    pub fn has_duty(&self, person: &PersonName, duty: Duty) -> bool {
+        self.duties.get(&duty).is_some_and(|people| people.contains(person))
+    }
+
+    /// The person whose everyday key this is, if the key still counts and is theirs.
+    pub fn signer(&self, person: &PersonName, key: &PublicKey) -> Result<&Person, Refusal> {
+        let known = self.people.get(person).ok_or_else(|| Refusal::UnknownPerson { person: person.clone() })?;
+        self.not_revoked(key)?;
+        match self.holders.get(&key.fingerprint()) {
+            Some(holder) if holder == person => Ok(known),
+            Some(_) => Err(Refusal::NotTheirKey { person: person.clone() }),
+            None => Err(Refusal::UnknownKey),
+        }
+    }
+
+    /// The emergency key, if it is registered for this person and still counts.
+    pub fn emergency_key(&self, person: &PersonName, key: &PublicKey) -> Result<&EmergencyKey, Refusal> {
+        self.not_revoked(key).map_err(|_| Refusal::NotEmergencyKey)?;
+        let found = self.emergency_keys.iter().find(|e| e.key == *key && e.person == *person);
+        found.ok_or(Refusal::NotEmergencyKey)
+    }
+
+    /// Whether the policy names this key anywhere: a subject key must be none of them.
+    pub fn names_key(&self, key: &PublicKey) -> bool {
+        let fingerprint = key.fingerprint();
+        self.holders.contains_key(&fingerprint)
+            || self.revoked_keys.contains(&fingerprint)
+            || self.emergency_keys.iter().any(|e| e.key == *key)
+    }
+
+    /// What a person gets who asks for this: the first thing that is decided, before anyone is bothered.
+    /// Empty `hosts` and `principals` stand for the role's, `seconds` `None` for its default.
+    pub fn terms(
+        &self,
+        person: &PersonName,
+        role_name: &RoleName,
+        hosts: &[HostName],
+        principals: &[Principal],
+        seconds: Option<Seconds>,
+    ) -> Result<Terms, Refusal> {
+        let not_eligible = || Refusal::NotEligible { person: person.clone(), role: role_name.clone() };
+        let role = self.roles.get(role_name).filter(|r| r.requesters.contains(person)).ok_or_else(not_eligible)?;
+        let seconds = seconds.unwrap_or(role.default);
+        if seconds > role.max {
+            return Err(Refusal::TooLong { asked: seconds, most: role.max, role: role_name.clone() });
+        }
+        let hosts = role.resolve_hosts(role_name, hosts)?;
+        let principals = role.resolve_principals(&hosts, principals)?;
+        let automatic = role.automatic.is_some_and(|most| seconds <= most);
+        Ok(Terms { principals, hosts, seconds, approvals: if automatic { 0 } else { role.approvals } })
+    }
+
+    /// What an emergency key gives for a role.
+    pub fn emergency_terms(
+        &self,
+        emergency: &EmergencyKey,
+        role_name: &RoleName,
+        hosts: &[HostName],
+        principals: &[Principal],
+        seconds: Option<Seconds>,
+    ) -> Result<Terms, Refusal> {
+        let role = self.roles.get(role_name).filter(|_| emergency.roles.contains(role_name));
+        let role = role.ok_or(Refusal::NotEmergencyKey)?;
+        let default = Seconds::new(EMERGENCY_DEFAULT).map_or(emergency.max, |d| d.min(emergency.max));
+        let seconds = seconds.unwrap_or(default);
+        if seconds > emergency.max {
+            return Err(Refusal::TooLong { asked: seconds, most: emergency.max, role: role_name.clone() });
+        }
+        let hosts = role.resolve_hosts(role_name, hosts)?;
+        let principals = role.resolve_principals(&hosts, principals)?;
+        Ok(Terms { principals, hosts, seconds, approvals: 0 })
+    }
+
+    fn not_revoked(&self, key: &PublicKey) -> Result<(), Refusal> {
+        if self.revoked_keys.contains(&key.fingerprint()) { Err(Refusal::RevokedKey) } else { Ok(()) }
+    }
+}
+
+impl Role {
+    /// The hosts asked for, or all of the role's; sorted.
+    fn resolve_hosts(&self, name: &RoleName, asked: &[HostName]) -> Result<Vec<HostName>, Refusal> {
+        if asked.is_empty() {
+            return Ok(self.hosts.clone());
+        }
+        if let Some(host) = asked.iter().find(|host| !self.hosts.contains(host)) {
+            return Err(Refusal::UnknownHost { host: host.clone(), role: name.clone() });
+        }
+        sorted(asked, "hosts")
+    }
+
+    /// The principals asked for, or all that the role gives on these hosts; sorted.
+    fn resolve_principals(&self, hosts: &[HostName], asked: &[Principal]) -> Result<Vec<Principal>, Refusal> {
+        let all = self.principals_on(hosts);
+        if asked.is_empty() {
+            return Ok(all);
+        }
+        if let Some(principal) = asked.iter().find(|p| !all.contains(p)) {
+            return Err(Refusal::UnknownPrincipal { principal: principal.to_string() });
+        }
+        sorted(asked, "principals")
+    }
+
+    /// `P@H` for each principal and host, plain `P` when the role has no hosts; sorted.
+    pub fn principals_on(&self, hosts: &[HostName]) -> Vec<Principal> {
+        let mut all: Vec<Principal> = if self.hosts.is_empty() {
+            self.principals.iter().map(|p| Principal::new(p.clone(), None)).collect()
+        } else {
+            let on = |p: &PrincipalName| {
+                hosts.iter().map(|h| Principal::new(p.clone(), Some(h.clone()))).collect::<Vec<_>>()
+            };
+            self.principals.iter().flat_map(on).collect()
+        };
+        all.sort();
+        all
+    }
+}
+
+fn sorted<T: Ord + Clone>(list: &[T], field: &'static str) -> Result<Vec<T>, Refusal> {
+    let set: BTreeSet<&T> = list.iter().collect();
+    if set.len() != list.len() {
+        return Err(Refusal::Duplicate { field });
+    }
+    Ok(set.into_iter().cloned().collect())
+}
+
+/// Where in the file something stands, in bytes.
+pub(super) type Span = Range<usize>;
