@@ -1,4 +1,9 @@
 //! ssh-jit: an SSH certificate authority for just-in-time access.
 #![forbid(unsafe_code)]
 
+pub mod ca;
+pub mod clock;
 pub mod domain;
+pub mod files;
+pub mod random;
+pub mod store;

@@ -12,6 +12,7 @@ use super::grant::Grant;
 use super::key::{PublicKey, certificate_algorithm};
 use super::names::OptionName;
 use super::refusal::Refusal;
+use super::sshsig;
 use super::statement::Serial;
 
 /// PROTOCOL.certkeys: `SSH_CERT_TYPE_USER`.
@@ -90,10 +91,7 @@ impl ToBeSigned {
     /// Adds the CA's signature (64 bytes of Ed25519) and compares the outcome with the grant, field by field.
     pub fn finish(&self, signature: &[u8; 64]) -> Result<Certificate, Refusal> {
         let mut blob = self.bytes.clone();
-        let mut wire = Vec::with_capacity(83);
-        string(&mut wire, b"ssh-ed25519");
-        string(&mut wire, signature);
-        string(&mut blob, &wire);
+        string(&mut blob, &sshsig::ed25519_wire(signature));
         self.compare(&blob)?;
         Ok(Certificate { blob })
     }

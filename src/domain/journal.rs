@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::PersonName;
+use super::names::{PersonName, RequestId};
 use super::refusal::Refusal;
 use super::sshsig::SshSig;
 use super::statement::{BreakGlass, Serial, Version};
@@ -59,6 +59,7 @@ pub enum Outcome {
 pub struct Replay {
     last: Option<(u64, Digest)>,
     spent: HashSet<Digest>,
+    ids: HashSet<RequestId>,
     last_reason: HashMap<PersonName, String>,
     counters: HashMap<Digest, u32>,
     last_counter_of_serials: u64,
@@ -93,6 +94,9 @@ impl Replay {
         if self.spent.contains(&signed.digest()) {
             return Err(Refusal::Replayed);
         }
+        if self.ids.contains(&statement.id) {
+            return Err(Refusal::IdTaken);
+        }
         let last_reason = self.last_reason.get(&statement.person);
         if last_reason.is_some_and(|last| statement.reason.says_the_same_as(last)) {
             return Err(Refusal::ReasonRepeated);
@@ -117,6 +121,7 @@ impl Replay {
             let signed = entry.signed()?;
             let statement: BreakGlass = signed.claims()?;
             self.spent.insert(signed.digest());
+            self.ids.insert(statement.id);
             self.last_reason.insert(statement.person, statement.reason.to_string());
             if let Some(counter) = signed.signature().counter() {
                 self.counters.insert(signed.signature().key().fingerprint(), counter);

@@ -230,6 +230,14 @@ pub fn signed_blob(namespace: &str, message: &[u8]) -> Vec<u8> {
     blob
 }
 
+/// An Ed25519 signature in its wire form (RFC 8709, section 6: `string "ssh-ed25519", string signature`).
+pub fn ed25519_wire(signature: &[u8; 64]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(83);
+    put(&mut wire, b"ssh-ed25519");
+    put(&mut wire, signature);
+    wire
+}
+
 /// An SSH `string` (RFC 4251, section 5). Only ever given parts of a few kilobytes.
 fn put(blob: &mut Vec<u8>, part: &[u8]) {
     blob.extend_from_slice(&(part.len() as u32).to_be_bytes());

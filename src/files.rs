@@ -1,0 +1,145 @@
+//! Files that must survive a crash and must not be somebody else's: written whole or not at all, read
+//! only when nobody else could have changed them, never through a symbolic link.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+/// No file that is read whole is larger.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// Makes a folder of mode 0700, and what is missing above it.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file of mode 0600 by temporary file, fsync, rename and fsync of the folder: after a crash
+/// either the old content is there or the new.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    write(path, content, 0o600)
+}
+
+/// The same with mode 0644, for what everybody may read.
+pub fn write_public(path: &Path, content: &[u8]) -> io::Result<()> {
+    write(path, content, 0o644)
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let folder = folder_of(path);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
+    let written = (|| {
+        // A leftover of a process that died; create_new then refuses a link planted in its place.
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder(folder)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Makes a file's existence durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// The folder a file lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opens a file, not through a link.
+pub fn open_no_link(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
+}
+
+/// Reads a secret: a regular file of ours that nobody else can read or write, not a link.
+pub fn read_private(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = open_no_link(path, OpenOptions::new().read(true))?;
+    let facts = file.metadata()?;
+    if !facts.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    owned_and_closed(&facts, 0o077, "chmod 600")?;
+    let mut content = Zeroizing::new(Vec::with_capacity(facts.len().min(LONGEST) as usize));
+    file.take(LONGEST).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Refuses a folder that is a link, somebody else's, or open to others.
+pub fn check_private_folder(path: &Path) -> io::Result<()> {
+    let facts = fs::symlink_metadata(path)?;
+    if !facts.is_dir() {
+        return Err(io::Error::other("it is not a folder (a symbolic link is not followed)"));
+    }
+    owned_and_closed(&facts, 0o077, "chmod 700")
+}
+
+fn owned_and_closed(facts: &fs::Metadata, forbidden: u32, remedy: &str) -> io::Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    if facts.uid() != me {
+        return Err(io::Error::other(format!("it belongs to user {}, not to {me}; chown it", facts.uid())));
+    }
+    if facts.mode() & forbidden != 0 {
+        return Err(io::Error::other(format!("others may use it (mode {:o}); {remedy} it", facts.mode() & 0o7777)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_only_when_nobody_else_could() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        write_private(&path, b"secret").unwrap();
+        assert_eq!(read_private(&path).unwrap().as_slice(), b"secret");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read_private(&link).is_err());
+        for mode in [0o640, 0o604, 0o620, 0o602] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = read_private(&path).unwrap_err().to_string();
+            assert!(error.contains("chmod 600"), "{error}");
+        }
+        assert!(read_private(dir.path()).is_err(), "a folder is no secret");
+    }
+
+    /// S01: a link planted where a file is to be written is replaced, never followed.
+    #[test]
+    fn writing_replaces_a_link_and_leaves_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, path) = (dir.path().join("target"), dir.path().join("file"));
+        fs::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        write_private(&path, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn private_folders_are_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        make_private_folder(&folder).unwrap();
+        check_private_folder(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(check_private_folder(&folder).unwrap_err().to_string().contains("chmod 700"));
+    }
+}

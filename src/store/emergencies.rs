@@ -1,0 +1,83 @@
+//! Broken glass, as imported from the journal, and the reviews it opened.
+
+use crate::domain::digest::Digest;
+use crate::domain::names::RequestId;
+use crate::domain::statement::Serial;
+use crate::domain::time::Timestamp;
+use crate::domain::verify::Signed;
+
+use super::{Row, StoreError, Tx, Value, statements};
+
+/// One use of an emergency key.
+#[derive(Debug, Clone)]
+pub struct Emergency {
+    /// Its id.
+    pub id: RequestId,
+    /// The certificate's serial.
+    pub serial: Serial,
+    /// The break-glass statement.
+    pub signed: Signed,
+    /// When.
+    pub at: Timestamp,
+    /// The review that closed it.
+    pub review: Option<Digest>,
+}
+
+/// Keeps a use that the journal tells of.
+pub fn insert(
+    tx: &mut Tx<'_>,
+    id: &RequestId,
+    serial: Serial,
+    signed: &Signed,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO emergencies (id, serial, statement, at) VALUES (?1, ?2, ?3, ?4)";
+    let serial = Value::Int(serial.number().cast_signed());
+    tx.execute(sql, &[id.as_str().into(), serial, (&signed.digest()).into(), at.unix().into()]).map(|_| ())
+}
+
+/// Closes a review that is open. Gives whether one was.
+pub fn close_review(tx: &mut Tx<'_>, id: &RequestId, review: &Digest) -> Result<bool, StoreError> {
+    let sql = "UPDATE emergencies SET review = ?2 WHERE id = ?1 AND review IS NULL";
+    Ok(tx.execute(sql, &[id.as_str().into(), review.into()])? == 1)
+}
+
+/// A use by its id.
+pub fn load(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Emergency>, StoreError> {
+    tx.first(&format!("{SELECT} WHERE e.id = ?1"), &[id.as_str().into()], emergency)
+}
+
+/// The uses, newest first, at most `limit`; only those whose review is open, if so asked.
+pub fn list(tx: &mut Tx<'_>, only_open: bool, limit: u32) -> Result<Vec<Emergency>, StoreError> {
+    let condition = if only_open { "WHERE e.review IS NULL" } else { "" };
+    tx.query(&format!("{SELECT} {condition} ORDER BY e.at DESC LIMIT ?1"), &[i64::from(limit).into()], emergency)
+}
+
+/// The number of the last journal entry that was imported.
+pub fn imported(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
+    let sql = "SELECT value FROM meta WHERE name = 'journal-imported'";
+    let value = tx.first(sql, &[], |row| row.text(0))?;
+    value.map_or(Ok(0), |text| text.parse().map_err(|_| StoreError::nonsense("meta", &"journal-imported", "value")))
+}
+
+/// Remembers how far the journal was imported.
+pub fn set_imported(tx: &mut Tx<'_>, seq: u64) -> Result<(), StoreError> {
+    let sql =
+        "INSERT INTO meta (name, value) VALUES ('journal-imported', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1";
+    tx.execute(sql, &[seq.to_string().as_str().into()]).map(|_| ())
+}
+
+const SELECT: &str = "SELECT e.id, e.serial, e.statement, s.bytes, s.signature, e.at, e.review \
+                      FROM emergencies e JOIN statements s ON s.sha256 = e.statement";
+
+fn emergency(row: &Row<'_>) -> Result<Emergency, StoreError> {
+    let id = row.text(0)?;
+    let serial = Serial::from_number(row.int(1)?.cast_unsigned());
+    Ok(Emergency {
+        serial: serial.ok_or_else(|| StoreError::nonsense("emergencies", &id, "serial"))?,
+        signed: statements::signed(row, 3, &row.digest(2)?)?,
+        at: Timestamp::from_unix(row.int(5)?),
+        review: if row.opt_blob(6)?.is_some() { Some(row.digest(6)?) } else { None },
+        id: id.parse().map_err(|_| StoreError::nonsense("emergencies", &id, "id"))?,
+    })
+}

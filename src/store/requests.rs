@@ -1,0 +1,207 @@
+//! Requests and the decisions on them. Columns are for finding and for comparing-and-swapping; what a
+//! request says is read from its statement.
+
+use crate::domain::digest::Digest;
+use crate::domain::names::{PersonName, RequestId, RoleName};
+use crate::domain::request::State;
+use crate::domain::statement::Serial;
+use crate::domain::time::Timestamp;
+use crate::domain::verify::Signed;
+
+use super::{Row, StoreError, Tx, Value, statements};
+
+/// A request as it is stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its id.
+    pub id: RequestId,
+    /// The request's statement.
+    pub signed: Signed,
+    /// The decisions so far, oldest first.
+    pub decisions: Vec<Signed>,
+    /// SHA-256 of the capability that waits on it.
+    pub waiter: Digest,
+    /// Where it is in its life, by the store's last word; apply `at(now)`.
+    pub state: State,
+}
+
+/// What a new request needs beside its statement.
+#[derive(Debug)]
+pub struct New<'a> {
+    /// Its id.
+    pub id: &'a RequestId,
+    /// Who asks.
+    pub person: &'a PersonName,
+    /// For what.
+    pub role: &'a RoleName,
+    /// The subject key's fingerprint.
+    pub subject_key: Digest,
+    /// SHA-256 of the capability that waits on it.
+    pub waiter: Digest,
+    /// When it came.
+    pub created: Timestamp,
+    /// Requested or approved.
+    pub state: &'a State,
+    /// The last moment to decide.
+    pub decide_by: Timestamp,
+}
+
+/// Which requests to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// Waiting for a decision.
+    Pending,
+    /// Waiting, approved or active.
+    Open,
+    /// Waiting, approved or active, of one person.
+    OpenOf(PersonName),
+    /// The newest, whatever became of them.
+    Newest,
+}
+
+/// Keeps a new request. Its statement was spent in the same transaction.
+pub fn insert(tx: &mut Tx<'_>, signed: &Signed, new: &New<'_>) -> Result<(), StoreError> {
+    let sql = "INSERT INTO requests (id, statement, subject_key, waiter, person, role, created, state, decide_by, claim_by) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let claim_by = match new.state {
+        State::Approved { claim_by } => Some(claim_by.unix()),
+        _ => None,
+    };
+    let statement = signed.digest();
+    let values: [Value<'_>; 10] = [
+        new.id.as_str().into(),
+        (&statement).into(),
+        (&new.subject_key).into(),
+        (&new.waiter).into(),
+        new.person.as_str().into(),
+        new.role.as_str().into(),
+        new.created.unix().into(),
+        new.state.name().into(),
+        new.decide_by.unix().into(),
+        claim_by.into(),
+    ];
+    tx.execute(sql, &values).map(|_| ())
+}
+
+/// Records what a person decided: each once. The statement was spent in the same transaction.
+pub fn decide(
+    tx: &mut Tx<'_>,
+    id: &RequestId,
+    person: &PersonName,
+    decision: &str,
+    signed: &Signed,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO decisions (request, person, decision, statement) VALUES (?1, ?2, ?3, ?4)";
+    let digest = signed.digest();
+    tx.execute(sql, &[id.as_str().into(), person.as_str().into(), decision.into(), (&digest).into()]).map(|_| ())
+}
+
+/// How many requests of a person wait or are approved.
+pub fn count_waiting(tx: &mut Tx<'_>, person: &PersonName) -> Result<i64, StoreError> {
+    let sql = format!("SELECT count(*) FROM requests r WHERE {OPEN} AND r.state <> 'active' AND r.person = ?1");
+    Ok(tx.first(&sql, &[person.as_str().into()], |row| row.int(0))?.unwrap_or(0))
+}
+
+/// Moves a request from one state to another. Gives whether it still was where it was thought to be.
+pub fn change(tx: &mut Tx<'_>, id: &RequestId, from: &State, to: &State) -> Result<bool, StoreError> {
+    let sql = "UPDATE requests SET state = ?3, claim_by = coalesce(?4, claim_by), serial = coalesce(?5, serial), \
+               ends = coalesce(?6, ends) WHERE id = ?1 AND state = ?2";
+    let claim_by = match to {
+        State::Approved { claim_by } => Some(claim_by.unix()),
+        _ => None,
+    };
+    let ends = match to {
+        State::Active { ends, .. } => Some(ends.unix()),
+        _ => None,
+    };
+    let serial = to.serial().map(|serial| serial.number().cast_signed());
+    let values: [Value<'_>; 6] =
+        [id.as_str().into(), from.name().into(), to.name().into(), claim_by.into(), serial.into(), ends.into()];
+    Ok(tx.execute(sql, &values)? == 1)
+}
+
+/// The condition of the partial index, in its very words: SQLite uses the index for these only.
+const OPEN: &str = "r.state IN ('requested', 'approved', 'active')";
+const COLUMNS: &str =
+    "r.id, r.statement, s.bytes, s.signature, r.waiter, r.state, r.decide_by, r.claim_by, r.serial, r.ends";
+
+/// A request by its id.
+pub fn load(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Stored>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM requests r JOIN statements s ON s.sha256 = r.statement WHERE r.id = ?1");
+    let found = tx.first(&sql, &[id.as_str().into()], stored)?;
+    found.map(|request| with_decisions(tx, request)).transpose()
+}
+
+/// Requests by filter, oldest first (`Newest`: newest first), at most `limit`.
+pub fn list(tx: &mut Tx<'_>, filter: &Filter, limit: u32) -> Result<Vec<Stored>, StoreError> {
+    let (condition, person) = match filter {
+        Filter::Pending => (format!("{OPEN} AND r.state = 'requested' ORDER BY r.created"), None),
+        Filter::Open => (format!("{OPEN} ORDER BY r.created"), None),
+        Filter::OpenOf(person) => (format!("{OPEN} AND r.person = ?2 ORDER BY r.created"), Some(person.as_str())),
+        Filter::Newest => ("1 = 1 ORDER BY r.created DESC".to_owned(), None),
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM requests r JOIN statements s ON s.sha256 = r.statement WHERE {condition} LIMIT ?1"
+    );
+    let mut values: Vec<Value<'_>> = vec![i64::from(limit).into()];
+    values.extend(person.map(Value::Text));
+    let found = tx.query(&sql, &values, stored)?;
+    found.into_iter().map(|request| with_decisions(tx, request)).collect()
+}
+
+/// Ids and states of open requests that time has ended, at most `limit`.
+pub fn ended(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<Stored>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM requests r JOIN statements s ON s.sha256 = r.statement \
+         WHERE {OPEN} AND ((r.state = 'requested' AND r.decide_by < ?1) OR (r.state = 'approved' AND r.claim_by < ?1) \
+         OR (r.state = 'active' AND r.ends <= ?1)) LIMIT ?2"
+    );
+    tx.query(&sql, &[now.unix().into(), i64::from(limit).into()], stored)
+}
+
+fn with_decisions(tx: &mut Tx<'_>, mut request: Stored) -> Result<Stored, StoreError> {
+    let sql = "SELECT d.statement, s.bytes, s.signature, d.person, d.decision FROM decisions d \
+               JOIN statements s ON s.sha256 = d.statement WHERE d.request = ?1 ORDER BY d.person";
+    let id = request.id.clone();
+    let rows = tx.query(sql, &[id.as_str().into()], |row| {
+        let signed = statements::signed(row, 1, &row.digest(0)?)?;
+        let person: PersonName = row.text(3)?.parse().map_err(|_| StoreError::nonsense("decisions", &id, "person"))?;
+        Ok::<_, StoreError>((signed, person, row.text(4)?))
+    })?;
+    for (signed, person, decision) in rows {
+        if let (State::Requested { approved_by, .. }, "approve") = (&mut request.state, decision.as_str()) {
+            approved_by.push(person);
+        }
+        request.decisions.push(signed);
+    }
+    Ok(request)
+}
+
+/// One `match` over what may be NULL: anything else is nonsense.
+fn stored(row: &Row<'_>) -> Result<Stored, StoreError> {
+    let name = row.text(0)?;
+    let nonsense = |column| StoreError::nonsense("requests", &name, column);
+    let id: RequestId = name.parse().map_err(|_| nonsense("id"))?;
+    let serial = row
+        .opt_int(8)?
+        .map(|n| Serial::from_number(n.cast_unsigned()).ok_or_else(|| nonsense("serial")))
+        .transpose()?;
+    let time = |column| Ok::<_, StoreError>(row.opt_int(column)?.map(Timestamp::from_unix));
+    let decide_by = Timestamp::from_unix(row.int(6)?);
+    let (claim_by, ends) = (time(7)?, time(9)?);
+    let state = match (row.text(5)?.as_str(), claim_by, serial, ends) {
+        ("requested", None, None, None) => State::Requested { decide_by, approved_by: Vec::new() },
+        ("approved", Some(claim_by), None, None) => State::Approved { claim_by },
+        ("active", Some(_), Some(serial), Some(ends)) => State::Active { serial, ends },
+        ("denied", None, None, None) => State::Denied,
+        ("withdrawn", _, None, None) => State::Withdrawn,
+        ("lapsed", claim_by, None, None) => State::Lapsed { at: claim_by.unwrap_or(decide_by) },
+        ("expired", Some(_), Some(serial), Some(at)) => State::Expired { serial, at },
+        ("returned", Some(_), Some(serial), Some(_)) => State::Returned { serial },
+        ("revoked", Some(_), Some(serial), Some(_)) => State::Revoked { serial },
+        _ => return Err(nonsense("state")),
+    };
+    let digest = row.digest(1)?;
+    let signed = statements::signed(row, 2, &digest)?;
+    Ok(Stored { id, signed, decisions: Vec::new(), waiter: row.digest(4)?, state })
+}

@@ -1,0 +1,112 @@
+//! SQLite: everything that only this database has.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::ToSqlOutput;
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+
+use super::{Row, StoreError, Value, migrations};
+
+/// Older ones can corrupt a WAL database when two connections check-point (fixed in 3.51.3).
+const OLDEST: i32 = 3_051_003;
+
+/// The file that a `sqlite:` address names, relative to the configuration's folder.
+pub(super) fn path(url: &str, base: &Path) -> Result<PathBuf, StoreError> {
+    match url.strip_prefix("sqlite:") {
+        Some(file) if !file.is_empty() => Ok(base.join(file)),
+        _ => Err(StoreError::Unusable(format!("database: {url:?} is not known; write sqlite:FILE"))),
+    }
+}
+
+/// Makes an empty database.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    if path.exists() {
+        return Err(StoreError::Unusable(format!("{}: it exists already", path.display())));
+    }
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    migrations::run(&connection)
+}
+
+/// Opens the connection that writes, and brings the schema up to date.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    if rusqlite::version_number() < OLDEST {
+        return Err(StoreError::Unusable(format!(
+            "SQLite {} is too old; 3.51.3 is the oldest that is safe",
+            rusqlite::version()
+        )));
+    }
+    if !path.exists() {
+        let hint = "run ssh-jit init, or put the backup back: an empty database would issue serials twice";
+        return Err(StoreError::Unusable(format!("{}: there is no database; {hint}", path.display())));
+    }
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    migrations::run(&connection)?;
+    Ok(connection)
+}
+
+/// Opens a connection that can only read.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "query_only", true).map_err(|e| error(&e))?;
+    Ok(connection)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let unusable = |e: rusqlite::Error| StoreError::Unusable(format!("{}: {e}", path.display()));
+    let flags = flags | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(unusable)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(unusable)?;
+    // NORMAL may lose acknowledged commits when the power goes: a denial would come back to life.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(unusable)?;
+    connection.pragma_update(None, "trusted_schema", false).map_err(unusable)?;
+    connection.pragma_update(None, "cell_size_check", true).map_err(unusable)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Null => Ok(rusqlite::types::Null.into()),
+            Self::Int(number) => number.to_sql(),
+            Self::Text(text) => text.to_sql(),
+            Self::Blob(bytes) => bytes.to_sql(),
+        }
+    }
+}
+
+pub(super) fn execute(connection: &Connection, sql: &str, values: &[Value<'_>]) -> Result<usize, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| error(&e))?;
+    statement.execute(rusqlite::params_from_iter(values)).map_err(|e| error(&e))
+}
+
+pub(super) fn query<T, E: From<StoreError>>(
+    connection: &Connection,
+    sql: &str,
+    values: &[Value<'_>],
+    mut read: impl FnMut(&Row<'_>) -> Result<T, E>,
+) -> Result<Vec<T>, E> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| error(&e))?;
+    let mut rows = statement.query(rusqlite::params_from_iter(values)).map_err(|e| error(&e))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(|e| error(&e))? {
+        found.push(read(&Row::Sqlite(row))?);
+    }
+    Ok(found)
+}
+
+/// Uniqueness is told apart, because it answers a caller; all else is the operator's business.
+pub(super) fn error(error: &rusqlite::Error) -> StoreError {
+    match error {
+        rusqlite::Error::SqliteFailure(code, Some(text)) if code.code == ErrorCode::ConstraintViolation => {
+            match text.strip_prefix("UNIQUE constraint failed: ") {
+                Some(column) => StoreError::Taken(column.to_owned()),
+                None => StoreError::Database(text.clone()),
+            }
+        }
+        other => StoreError::Database(other.to_string()),
+    }
+}
