@@ -6,4 +6,5 @@ pub mod clock;
 pub mod domain;
 pub mod files;
 pub mod random;
+pub mod service;
 pub mod store;

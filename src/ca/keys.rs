@@ -63,7 +63,7 @@ pub enum KeyError {
 }
 
 /// The private key files, and what each is for.
-pub const FILES: [&str; 6] = ["user-ca", "break-glass-ca", "host-ca", "log", "journal", "krl"];
+const FILES: [&str; 6] = ["user-ca", "break-glass-ca", "host-ca", "log", "journal", "krl"];
 
 /// What the repository shows to everybody.
 const EXAMPLES: &str = include_str!("../../ca-keys.example/public-keys");

@@ -134,6 +134,16 @@ impl Policy {
         policy_file::parse(text)
     }
 
+    /// The policy of an empty file: nobody may do anything.
+    pub fn nobody() -> Self {
+        Self::empty("")
+    }
+
+    /// Whether a person still has the everyday key of this fingerprint, and it still counts.
+    pub fn counts(&self, person: &PersonName, fingerprint: &Digest) -> bool {
+        self.holders.get(fingerprint) == Some(person) && !self.revoked_keys.contains(fingerprint)
+    }
+
     pub(super) fn empty(text: &str) -> Self {
         Self {
             digest: Digest::of(text.as_bytes()),

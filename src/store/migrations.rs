@@ -18,7 +18,7 @@ pub(super) fn run(connection: &Connection) -> Result<(), StoreError> {
     } else {
         0
     };
-    if newest > MIGRATIONS.len() as i64 {
+    if usize::try_from(newest).is_ok_and(|n| n > MIGRATIONS.len()) {
         let known = MIGRATIONS.len();
         let message = format!("the database has schema {newest}, and this version knows {known}; run a newer ssh-jit");
         return Err(StoreError::Unusable(message));

@@ -39,7 +39,7 @@ impl<'a> From<&'a Digest> for Value<'a> {
         Self::Blob(digest.as_bytes())
     }
 }
-impl<'a, T: Into<Self>> From<Option<T>> for Value<'a> {
+impl<T: Into<Self>> From<Option<T>> for Value<'_> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }

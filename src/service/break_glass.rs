@@ -1,0 +1,202 @@
+//! Breaking the glass: journal first, always; then the certificate; then the database catches up. The
+//! path to the certificate touches no database, so that the way used in disasters is the way used
+//! every day.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use crate::domain::certificate::ToBeSigned;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::grant::Grant;
+use crate::domain::journal::{Entry, NAMESPACE, Outcome};
+use crate::domain::refusal::Refusal;
+use crate::domain::sshsig::Expect;
+use crate::domain::statement::{BreakGlass, Kind, Review, Statement as _, Version};
+use crate::domain::time::Moment;
+use crate::domain::verify::{Signed, Verified};
+use crate::random;
+use crate::store::journal::Journal;
+use crate::store::{StoreError, Tx, emergencies, events, statements};
+
+use super::{Error, Issued, Service};
+
+/// The epoch of serials that the journal gives out, apart from the database's.
+const EPOCH: u16 = 2;
+/// So many refused attempts in a row are written to the journal; the log has the rest.
+const MOST_REFUSED: usize = 1000;
+
+impl Service {
+    /// Signs a short certificate for a registered emergency key, once its reason is durable.
+    pub async fn break_glass(self: &Arc<Self>, signed: Signed) -> Result<Issued, Error> {
+        let (service, statement) = (Arc::clone(self), signed.clone());
+        let work = tokio::task::spawn_blocking(move || service.broken(&statement));
+        let outcome = work.await.unwrap_or_else(|e| Err(Error::Setup(format!("breaking the glass: {e}"))));
+        let service = Arc::clone(self);
+        let refused =
+            outcome.as_ref().err().and_then(|e| if let Error::Refused(r) = e { Some(r.clone()) } else { None });
+        // Nobody waits for the database here.
+        tokio::spawn(async move {
+            if let Some(refusal) = refused {
+                let _ = service.audited::<()>(Kind::BreakGlass, &signed, async { Err(refusal.into()) }).await;
+            }
+            if let Err(error) = service.import_journal().await {
+                tracing::error!(%error, "the journal was not imported; it will be tried again");
+            }
+        });
+        outcome
+    }
+
+    /// Verify, decide, make durable, sign: in this order, and nothing else.
+    fn broken(&self, signed: &Signed) -> Result<Issued, Error> {
+        let (now, policy) = (self.clock.now(), self.policy());
+        let claimed: BreakGlass = signed.claims()?;
+        // Only a registered key is worth a signature check, and only its attempts are journaled.
+        policy.emergency_key(claimed.person(), signed.signature().key())?;
+        let expect = Expect::SshKey { verified: false };
+        let statement: Verified<BreakGlass> =
+            Verified::check(signed, signed.signature().key(), expect, &self.trust.instance, &self.seen)?;
+        let statement = statement.fresh(now.second())?;
+        let mut journal = self.journal();
+        let decided = journal
+            .replay()
+            .allows(signed, statement.get())
+            .and_then(|()| Grant::break_glass(&policy, &statement, self.settings.clock_skew));
+        let grant = match decided {
+            Ok(grant) => grant,
+            Err(refusal) => {
+                let refused =
+                    journal.after(0).iter().rev().take_while(|e| matches!(e.outcome, Outcome::Refused { .. })).count();
+                if refused < MOST_REFUSED {
+                    let outcome = Outcome::Refused { code: refusal.code().to_owned() };
+                    self.write(&mut journal, signed, now, policy.digest(), outcome)?;
+                }
+                return Err(refusal.into());
+            }
+        };
+        let serial = journal
+            .replay()
+            .next_serial(EPOCH)
+            .ok_or_else(|| Error::Setup("the journal has no serials left".to_owned()))?;
+        let tbs = ToBeSigned::new(grant, serial, random::bytes(), self.keys.break_glass_ca.public());
+        self.write(&mut journal, signed, now, policy.digest(), Outcome::Issued { serial, tbs: tbs.digest() })?;
+        drop(journal);
+        let certificate = self.keys.break_glass_ca.certify(&tbs)?;
+        Ok(Issued { certificate, serial, grant: tbs.grant().clone() })
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(
+        &self,
+        journal: &mut Journal,
+        signed: &Signed,
+        at: Moment,
+        policy: crate::domain::digest::Digest,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
+        let (seq, prev) = journal.replay().next();
+        let entry = Entry {
+            v: Version,
+            seq,
+            prev,
+            at,
+            statement: String::from_utf8_lossy(signed.bytes()).into_owned(),
+            signature: signed.signature().armor(),
+            policy,
+            outcome,
+        };
+        let signed = self.keys.journal.sign(NAMESPACE, entry.to_bytes())?;
+        Ok(journal.append(&signed, self.keys.journal.public())?)
+    }
+
+    /// Copies what the journal has and the database has not. Safe to call at any time.
+    pub async fn import_journal(&self) -> Result<(), Error> {
+        let imported = self.store.read(emergencies::imported).await?;
+        let entries = self.journal().after(imported).to_vec();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.store
+            .write(move |tx| {
+                // Another import may have come first.
+                let imported = emergencies::imported(tx)?;
+                for entry in entries.iter().filter(|entry| entry.seq > imported) {
+                    import(tx, entry)?;
+                    emergencies::set_imported(tx, entry.seq)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Closes the review that a break-glass opened: somebody else says what it was.
+    pub async fn review(self: &Arc<Self>, signed: Signed) -> Result<(), Error> {
+        self.audited(Kind::Review, &signed, async {
+            let (now, policy) = (self.clock.now(), self.policy());
+            let review = self.accept::<Review>(&policy, &signed, now)?;
+            self.store.write(move |tx| reviewed(tx, &policy, &review, now)).await
+        })
+        .await
+    }
+}
+
+fn reviewed(
+    tx: &mut Tx<'_>,
+    policy: &crate::domain::policy::Policy,
+    review: &Verified<Review>,
+    now: Moment,
+) -> Result<(), Error> {
+    let said = review.get();
+    if !policy.has_duty(&said.person, crate::domain::policy::Duty::Reviewers) {
+        return Err(Refusal::NoDuty { duty: "reviewers" }.into());
+    }
+    let emergency = emergencies::load(tx, &said.id)?.ok_or(Refusal::UnknownRequest)?;
+    let used: BreakGlass = emergency.signed.claims()?;
+    if emergency.signed.digest() != said.break_glass {
+        return Err(Refusal::OtherRequest.into());
+    }
+    if used.person == said.person {
+        return Err(Refusal::SelfApproval.into());
+    }
+    statements::spend(tx, Kind::Review, review.signed())?;
+    if !emergencies::close_review(tx, &said.id, &review.digest())? {
+        return Err(Refusal::NotPending { state: "reviewed" }.into());
+    }
+    let event = Event {
+        person: Some(said.person.clone()),
+        request: Some(said.id.clone()),
+        role: Some(used.role),
+        serial: Some(emergency.serial),
+        statement: Some(review.digest()),
+        policy: Some(policy.digest()),
+        detail: Some(said.outcome.to_string()),
+        ..Event::new(EventKind::Reviewed, now)
+    };
+    events::append(tx, event)?;
+    Ok(())
+}
+
+fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {
+    let nonsense = || StoreError::nonsense("journal", &entry.seq, "statement");
+    let signed = entry.signed().map_err(|_| nonsense())?;
+    let statement: BreakGlass = signed.claims().map_err(|_| nonsense())?;
+    let event = Event {
+        person: Some(statement.person.clone()),
+        request: Some(statement.id.clone()),
+        role: Some(statement.role.clone()),
+        statement: Some(signed.digest()),
+        policy: Some(entry.policy),
+        ..Event::new(EventKind::BreakGlass, entry.at)
+    };
+    let event = match &entry.outcome {
+        Outcome::Issued { serial, tbs } => {
+            statements::keep(tx, Kind::BreakGlass, &signed)?;
+            emergencies::insert(tx, &statement.id, *serial, &signed, entry.at.second())?;
+            Event { serial: Some(*serial), tbs: Some(*tbs), ..event }
+        }
+        Outcome::Refused { code } => Event { kind: EventKind::BreakGlassRefused, detail: Some(code.clone()), ..event },
+    };
+    events::append(tx, event)?;
+    Ok(())
+}

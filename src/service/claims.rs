@@ -1,0 +1,167 @@
+//! Claiming what was approved, and giving it back.
+
+use std::sync::Arc;
+
+use crate::domain::certificate::{Certificate, ToBeSigned};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::grant::Grant;
+use crate::domain::names::RequestId;
+use crate::domain::policy::Policy;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::State;
+use crate::domain::sshsig::Expect;
+use crate::domain::statement::{Claim, Kind, Return, Serial};
+use crate::domain::time::Moment;
+use crate::domain::verify::{Signed, Verified};
+use crate::random;
+use crate::store::certificates::{self, Planned};
+use crate::store::{StoreError, Tx, events, statements};
+
+use super::cases::Case;
+use super::requests::event;
+use super::{Error, Service};
+
+/// The epoch of serials that this database gives out. The journal has its own.
+const EPOCH: u16 = 1;
+
+/// A certificate that may leave the process.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Its serial.
+    pub serial: Serial,
+    /// What was certified.
+    pub grant: Grant,
+}
+
+impl Service {
+    /// Claims an approved request: signs its certificate, or the same one again while it lives.
+    pub async fn claim(self: &Arc<Self>, signed: Signed) -> Result<Issued, Error> {
+        self.audited(Kind::Claim, &signed, async {
+            let (now, policy) = (self.clock.now(), self.policy());
+            let id = signed.claims::<Claim>()?.id;
+            self.verify_ahead(&policy, &id, &signed).await?;
+            let (service, nonce) = (Arc::clone(self), random::bytes());
+            let claim = signed.clone();
+            let tbs = self.store.write(move |tx| service.planned(tx, &policy, &claim, nonce, now)).await?;
+            let certificate = self.keys.user_ca.certify(&tbs)?;
+            self.waiters.wake(&id);
+            Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })
+        })
+        .await
+    }
+
+    /// Verifies everything once beside the writer, so that in it only hashes are left to compare.
+    async fn verify_ahead(
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
+        id: &RequestId,
+        signed: &Signed,
+    ) -> Result<(), Error> {
+        let (service, policy, id, signed) = (Arc::clone(self), Arc::clone(policy), id.clone(), signed.clone());
+        self.store
+            .read(move |tx| {
+                let case = service.case(tx, &policy, &id)?;
+                service.claim_of(&case, &signed)?;
+                Ok(())
+            })
+            .await
+    }
+
+    fn claim_of(&self, case: &Case, signed: &Signed) -> Result<Verified<Claim>, Refusal> {
+        let expect = Expect::SshKey { verified: false };
+        Verified::check(signed, &case.request.get().key, expect, &self.trust.instance, &self.seen)
+    }
+
+    /// Decides, and commits what will be signed.
+    fn planned(
+        &self,
+        tx: &mut Tx<'_>,
+        policy: &Policy,
+        signed: &Signed,
+        nonce: [u8; 32],
+        now: Moment,
+    ) -> Result<ToBeSigned, Error> {
+        let id = signed.claims::<Claim>()?.id;
+        let case = self.case(tx, policy, &id)?;
+        let claim = self.claim_of(&case, signed)?.fresh(now.second())?;
+        let grant = Grant::access(policy, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
+        let state = case.state.clone().at(now.second());
+        statements::spend(tx, Kind::Claim, signed)?;
+        if let State::Active { .. } = state {
+            return self.rebuilt(tx, &case, &id);
+        }
+        let tbs = ToBeSigned::new(grant, certificates::next_serial(tx, EPOCH)?, nonce, self.keys.user_ca.public());
+        let next = state.claim(tbs.serial(), tbs.grant().valid_before(), now.second())?;
+        case.change(tx, &next)?;
+        certificates::insert(tx, &id, &claim.digest(), &policy.digest(), &tbs)?;
+        let claimed = Event {
+            serial: Some(tbs.serial()),
+            tbs: Some(tbs.digest()),
+            statement: Some(claim.digest()),
+            policy: Some(policy.digest()),
+            ..event(EventKind::Claimed, &case.request, now)
+        };
+        events::append(tx, claimed)?;
+        Ok(tbs)
+    }
+
+    /// The certificate of a request that was claimed before: made again from the statements, by the
+    /// policy of that moment as this process read it from its file, and compared with the stored bytes.
+    fn rebuilt(&self, tx: &mut Tx<'_>, case: &Case, id: &RequestId) -> Result<ToBeSigned, Error> {
+        let nonsense = |column| StoreError::nonsense("certificates", id, column);
+        let Planned { serial, claim, policy, tbs } = certificates::load(tx, id)?.ok_or_else(|| nonsense("request"))?;
+        let policy = self.policy_by_digest(&policy);
+        let policy = policy
+            .ok_or(Refusal::NotSupported { what: "request: it was claimed under an earlier policy; ask again" })?;
+        let claim = self.claim_of(case, &statements::load(tx, &claim)?)?;
+        let grant = Grant::access(&policy, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
+        let nonce = nonce_of(&tbs).ok_or_else(|| nonsense("tbs"))?;
+        let rebuilt = ToBeSigned::new(grant, serial, nonce, self.keys.user_ca.public());
+        if rebuilt.bytes() == tbs { Ok(rebuilt) } else { Err(nonsense("tbs").into()) }
+    }
+
+    /// Gives access back before its end: signed by the subject key.
+    pub async fn give_back(self: &Arc<Self>, signed: Signed) -> Result<State, Error> {
+        self.audited(Kind::Return, &signed, async {
+            let (now, policy) = (self.clock.now(), self.policy());
+            let id = signed.claims::<Return>()?.id;
+            let (service, statement) = (Arc::clone(self), signed.clone());
+            let state = self.store.write(move |tx| service.returned(tx, &policy, &statement, now)).await?;
+            self.waiters.wake(&id);
+            Ok(state)
+        })
+        .await
+    }
+
+    fn returned(&self, tx: &mut Tx<'_>, policy: &Policy, signed: &Signed, now: Moment) -> Result<State, Error> {
+        let case = self.case(tx, policy, &signed.claims::<Return>()?.id)?;
+        let asked = case.request.get();
+        let expect = Expect::SshKey { verified: false };
+        let given = Verified::<Return>::check(signed, &asked.key, expect, &self.trust.instance, &self.seen)?;
+        let given = given.fresh(now.second())?;
+        if given.get().request != case.request.digest() || given.get().person != asked.person {
+            return Err(Refusal::OtherRequest.into());
+        }
+        let next = case.state.clone().give_back(now.second())?;
+        if next.serial() != Some(given.get().serial) {
+            return Err(Refusal::OtherRequest.into());
+        }
+        statements::spend(tx, Kind::Return, signed)?;
+        case.change(tx, &next)?;
+        let returned = Event {
+            serial: next.serial(),
+            statement: Some(given.digest()),
+            ..event(EventKind::Returned, &case.request, now)
+        };
+        events::append(tx, returned)?;
+        Ok(next)
+    }
+}
+
+/// The nonce of a certificate: the second string (PROTOCOL.certkeys).
+fn nonce_of(tbs: &[u8]) -> Option<[u8; 32]> {
+    let algorithm = u32::from_be_bytes(tbs.get(..4)?.try_into().ok()?) as usize;
+    tbs.get(4 + algorithm + 4..)?.get(..32)?.try_into().ok()
+}

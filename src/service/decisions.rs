@@ -1,0 +1,96 @@
+//! Approving and denying.
+
+use std::sync::Arc;
+
+use crate::domain::approval;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::policy::Policy;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::State;
+use crate::domain::statement::{Approval, Decision, Kind};
+use crate::domain::text::Reason;
+use crate::domain::time::Moment;
+use crate::domain::verify::{Signed, Verified};
+use crate::store::{StoreError, Tx, events, requests, statements};
+
+use super::cases::Case;
+use super::requests::event;
+use super::{Error, Service};
+
+impl Service {
+    /// Takes a decision. Gives what it made of the request.
+    pub async fn decide(self: &Arc<Self>, signed: Signed) -> Result<State, Error> {
+        self.audited(Kind::Approval, &signed, async {
+            let (now, policy) = (self.clock.now(), self.policy());
+            let approval = self.accept::<Approval>(&policy, &signed, now)?;
+            let id = approval.get().id.clone();
+            let service = Arc::clone(self);
+            let state = self.store.write(move |tx| service.decided(tx, &policy, &approval, now)).await?;
+            self.waiters.wake(&id);
+            Ok(state)
+        })
+        .await
+    }
+
+    fn decided(
+        &self,
+        tx: &mut Tx<'_>,
+        policy: &Policy,
+        approval: &Verified<Approval>,
+        now: Moment,
+    ) -> Result<State, Error> {
+        let said = approval.get();
+        let case = self.case(tx, policy, &said.id).map_err(|e| undecidable(e, approval))?;
+        approval::may_decide(policy, &case.request, approval)?;
+        let next = match said.decision {
+            Decision::Approve => approve(policy, &case, approval, now)?,
+            Decision::Deny => {
+                said.comment.as_str().parse::<Reason>().map_err(Refusal::from)?;
+                case.state.clone().deny(now.second())?
+            }
+        };
+        statements::spend(tx, Kind::Approval, approval.signed())?;
+        match requests::decide(tx, &said.id, &said.person, said.decision.as_str(), approval.signed()) {
+            Err(StoreError::Taken(_)) => return Err(Refusal::DecidedAlready { person: said.person.clone() }.into()),
+            other => other?,
+        }
+        if next.name() != case.state.name() {
+            case.change(tx, &next)?;
+        }
+        let kind = if said.decision == Decision::Approve { EventKind::Approved } else { EventKind::Denied };
+        let happened = Event {
+            person: Some(said.person.clone()),
+            statement: Some(approval.digest()),
+            policy: Some(policy.digest()),
+            ..event(kind, &case.request, now)
+        };
+        events::append(tx, happened)?;
+        Ok(next)
+    }
+}
+
+/// A denied request has no case any more, but a second decision on it deserves the plain answer.
+fn undecidable(error: Error, approval: &Verified<Approval>) -> Error {
+    match error {
+        Error::Refused(Refusal::Denied) if approval.get().decision == Decision::Approve => {
+            Refusal::NotPending { state: "denied" }.into()
+        }
+        other => other,
+    }
+}
+
+fn approve(policy: &Policy, case: &Case, approval: &Verified<Approval>, now: Moment) -> Result<State, Refusal> {
+    let (asked, said) = (case.request.get(), approval.get());
+    let terms = case.terms(policy)?;
+    let role = policy.role_for(&said.person, &asked.role)?;
+    approval::stays_within(role, &terms, asked, said)?;
+    if said.at < asked.at {
+        return Err(Refusal::OutOfOrder);
+    }
+    if said.claim_by < now.second() {
+        return Err(Refusal::Lapsed { at: said.claim_by });
+    }
+    let claim_by =
+        case.approvals.iter().map(|a| a.get().claim_by).chain([said.claim_by]).min().unwrap_or(said.claim_by);
+    case.state.clone().approve(said.person.clone(), terms.approvals, claim_by, now.second())
+}

@@ -1,0 +1,162 @@
+//! The log: reading it, signing its head, and recording what was refused.
+
+use std::future::Future;
+use std::sync::PoisonError;
+
+use serde::Deserialize;
+
+use crate::domain::digest::Digest;
+use crate::domain::event::{Event, EventKind, HEAD_NAMESPACE, Head, HeadTag};
+use crate::domain::names::{PersonName, RequestId};
+use crate::domain::policy::Duty;
+use crate::domain::refusal::Refusal;
+use crate::domain::statement::{Kind, Version};
+use crate::domain::time::Moment;
+use crate::domain::tree::{inclusion_proof, leaf_hash};
+use crate::domain::verify::Signed;
+use crate::store::{StoreError, events, statements};
+
+use super::{Caller, Error, Service};
+
+/// So many refusals a minute become events; a flood must not fill the log.
+const REFUSALS_A_MINUTE: u32 = 120;
+/// So many events come in one answer.
+const PAGE: u32 = 1000;
+
+/// Counts refusals within a minute.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    minute: i64,
+    used: u32,
+}
+
+/// A head of the log and the log key's signature over it.
+#[derive(Debug, Clone)]
+pub struct SignedHead {
+    /// How many events it covers.
+    pub size: u64,
+    /// The document and its signature.
+    pub signed: Signed,
+}
+
+/// An event as it is stored, with the statement it names.
+#[derive(Debug, Clone)]
+pub struct StoredEvent {
+    /// The leaf's bytes, verbatim.
+    pub leaf: Vec<u8>,
+    /// The statement that the leaf names, unless it was never kept or is erased.
+    pub statement: Option<Signed>,
+}
+
+impl Service {
+    /// The log's head, signed: anew only when the log has grown.
+    pub async fn head(&self) -> Result<SignedHead, Error> {
+        let (size, root) = self
+            .store
+            .read(|tx| Ok::<_, StoreError>((events::frontier(tx).size(), events::frontier(tx).root())))
+            .await?;
+        let mut last = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(head) = last.as_ref().filter(|head| head.size == size) {
+            return Ok(head.clone());
+        }
+        let instance = self.trust.instance.clone();
+        let head = Head { v: Version, kind: HeadTag::Head, instance, size, root, at: self.clock.now() };
+        let document = serde_json::to_vec(&head).map_err(|e| Error::Setup(e.to_string()))?;
+        let head = SignedHead { size, signed: self.keys.log.sign(HEAD_NAMESPACE, document)? };
+        *last = Some(head.clone());
+        Ok(head)
+    }
+
+    /// Events from number `from`, with their statements, for auditors and administrators.
+    pub async fn events(&self, caller: &Caller, from: u64, limit: u32) -> Result<Vec<StoredEvent>, Error> {
+        caller.needs(&[Duty::Auditors, Duty::Admins])?;
+        self.store
+            .read(move |tx| {
+                let leaves = events::page(tx, from, limit.min(PAGE))?;
+                leaves.into_iter().map(|leaf| stored_event(tx, leaf.bytes)).collect()
+            })
+            .await
+    }
+
+    /// The events of one request, each with the proof that it is in the log of the given head's size.
+    pub(super) async fn proven(&self, id: RequestId, size: u64) -> Result<Vec<(u64, StoredEvent, Vec<Digest>)>, Error> {
+        self.store
+            .read(move |tx| {
+                let all = events::page(tx, 1, u32::MAX)?;
+                let size = usize::try_from(size).unwrap_or(usize::MAX).min(all.len());
+                let hashes: Vec<Digest> = all[..size].iter().map(|leaf| leaf_hash(&leaf.bytes)).collect();
+                let mine = events::of_request(tx, &id)?.into_iter().filter(|leaf| leaf.seq <= size as u64);
+                mine.map(|leaf| {
+                    let index = usize::try_from(leaf.seq - 1).unwrap_or(usize::MAX);
+                    Ok((leaf.seq, stored_event(tx, leaf.bytes)?, inclusion_proof(&hashes, index)))
+                })
+                .collect()
+            })
+            .await
+    }
+
+    /// Runs a verb, and records its refusal: an attempt leaves a trace even when nothing came of it.
+    pub(super) async fn audited<T>(
+        &self,
+        kind: Kind,
+        signed: &Signed,
+        verb: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let outcome = verb.await;
+        if let Err(Error::Refused(refusal)) = &outcome {
+            self.record_refusal(kind, signed, refusal).await;
+        }
+        outcome
+    }
+
+    async fn record_refusal(&self, kind: Kind, signed: &Signed, refusal: &Refusal) {
+        let now = self.clock.now();
+        if !self.refusals.lock().unwrap_or_else(PoisonError::into_inner).allows(now) {
+            return;
+        }
+        let claims = Claims::of(signed);
+        let event = Event {
+            person: claims.person,
+            request: claims.id,
+            statement: Some(signed.digest()),
+            detail: Some(format!("{}: {}", kind.as_str(), refusal.code())),
+            ..Event::new(EventKind::Refused, now)
+        };
+        if let Err(error) = self.store.write(move |tx| events::append(tx, event)).await {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+    }
+}
+
+impl Budget {
+    fn allows(&mut self, now: Moment) -> bool {
+        let minute = now.second().unix() / 60;
+        if minute != self.minute {
+            (self.minute, self.used) = (minute, 0);
+        }
+        self.used += 1;
+        self.used <= REFUSALS_A_MINUTE
+    }
+}
+
+/// Whom a refused statement speaks of. It is not verified: the event says that it was refused.
+#[derive(Deserialize, Default)]
+struct Claims {
+    person: Option<PersonName>,
+    id: Option<RequestId>,
+}
+
+impl Claims {
+    fn of(signed: &Signed) -> Self {
+        serde_json::from_slice(signed.bytes()).unwrap_or_default()
+    }
+}
+
+fn stored_event(tx: &mut crate::store::Tx<'_>, leaf: Vec<u8>) -> Result<StoredEvent, Error> {
+    let event: Event = serde_json::from_slice(&leaf).map_err(|_| StoreError::nonsense("events", &"?", "leaf"))?;
+    let statement = match event.statement {
+        Some(digest) if event.kind != EventKind::Refused => statements::load(tx, &digest).ok(),
+        _ => None,
+    };
+    Ok(StoredEvent { leaf, statement })
+}

@@ -1,0 +1,196 @@
+//! The service: each verb is one function, one transaction, one event. The order on every path is
+//! verify, decide, commit what is spent and what will be signed, sign outside the writer, verify the
+//! signature, release.
+
+mod break_glass;
+mod cases;
+mod claims;
+mod decisions;
+mod error;
+mod log;
+mod reading;
+mod requests;
+mod sessions;
+mod sweep;
+mod waiters;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::ca::Keys;
+use crate::clock::Clock;
+use crate::domain::digest::Digest;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::policy::Policy;
+use crate::domain::sshsig::Expect;
+use crate::domain::statement::Statement;
+use crate::domain::time::Moment;
+use crate::domain::trust::Trust;
+use crate::domain::verify::{Signed, Verified, VerifiedSet};
+use crate::store::journal::Journal;
+use crate::store::{Store, StoreError, Value, events};
+
+pub use claims::Issued;
+pub use error::Error;
+pub use log::{SignedHead, StoredEvent};
+pub use reading::{EmergencyInfo, Listing, Receipt, RequestInfo, RoleInfo};
+pub use sessions::Caller;
+
+/// So many statements that were verified are remembered, to save the mathematics of a repeat.
+const REMEMBERED: usize = 100_000;
+/// So many policies that this process loaded are kept, to rebuild certificates that they led to.
+const POLICIES: usize = 16;
+
+/// The running service.
+pub struct Service {
+    store: Store,
+    keys: Keys,
+    trust: Trust,
+    signed_trust: Signed,
+    journal: Mutex<Journal>,
+    policies: RwLock<VecDeque<Arc<Policy>>>,
+    clock: Clock,
+    seen: VerifiedSet,
+    waiters: waiters::Waiters,
+    refusals: Mutex<log::Budget>,
+    head: Mutex<Option<SignedHead>>,
+    settings: Settings,
+}
+
+/// What an operator sets.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Windows are shifted early by so many seconds, for hosts whose clocks are behind.
+    pub clock_skew: u32,
+    /// How many verified statements to remember; 0 for none.
+    pub remembered: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { clock_skew: 5, remembered: REMEMBERED }
+    }
+}
+
+/// The parts that a service is made of, opened and checked.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The key folder.
+    pub keys: Keys,
+    /// The signed trust document.
+    pub signed_trust: Signed,
+    /// The break-glass journal.
+    pub journal: Journal,
+    /// The policy in force.
+    pub policy: Policy,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// What the operator set.
+    pub settings: Settings,
+}
+
+impl Service {
+    /// Puts the parts together, and records the start and the policy.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
+        let trust = Trust::first_contact(&parts.signed_trust)?;
+        same_keys(&trust, &parts.keys)?;
+        let service = Arc::new(Self {
+            store: parts.store,
+            keys: parts.keys,
+            trust,
+            signed_trust: parts.signed_trust,
+            journal: Mutex::new(parts.journal),
+            policies: RwLock::new(VecDeque::new()),
+            clock: parts.clock,
+            seen: VerifiedSet::new(parts.settings.remembered),
+            waiters: waiters::Waiters::default(),
+            refusals: Mutex::default(),
+            head: Mutex::default(),
+            settings: parts.settings,
+        });
+        service.load_policy(parts.policy, true).await?;
+        service.import_journal().await?;
+        Ok(service)
+    }
+
+    /// Puts a policy into force. It is stored whole, under its SHA-256, before anything is decided by it.
+    pub async fn load_policy(&self, policy: Policy, starting: bool) -> Result<(), Error> {
+        let now = self.clock.now();
+        let (digest, text) = (policy.digest(), policy.text().to_owned());
+        self.store
+            .write(move |tx| {
+                let sql = "INSERT INTO policies (sha256, text) VALUES (?1, ?2) ON CONFLICT (sha256) DO NOTHING";
+                tx.execute(sql, &[(&digest).into(), Value::Text(&text)])?;
+                if starting {
+                    let version = Some(env!("CARGO_PKG_VERSION").to_owned());
+                    events::append(tx, Event { detail: version, ..Event::new(EventKind::ServiceStarted, now) })?;
+                }
+                events::append(tx, Event { policy: Some(digest), ..Event::new(EventKind::PolicyLoaded, now) })?;
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        let mut policies = self.policies.write().unwrap_or_else(PoisonError::into_inner);
+        policies.retain(|known| known.digest() != digest);
+        policies.push_front(Arc::new(policy));
+        policies.truncate(POLICIES);
+        Ok(())
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        // `start` put one there before anybody could ask.
+        policies.front().cloned().unwrap_or_else(|| Arc::new(Policy::nobody()))
+    }
+
+    /// A policy that this process loaded from its file: the database's copy is not believed.
+    fn policy_by_digest(&self, digest: &Digest) -> Option<Arc<Policy>> {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        policies.iter().find(|policy| policy.digest() == *digest).cloned()
+    }
+
+    /// Now, by the service's clock.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// The trust document and the signature over it.
+    pub fn signed_trust(&self) -> &Signed {
+        &self.signed_trust
+    }
+
+    /// The trust document.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Accepts a statement signed with an everyday key of the person who makes it, just now.
+    fn accept<T: Statement>(&self, policy: &Policy, signed: &Signed, now: Moment) -> Result<Verified<T>, Error> {
+        let statement: T = signed.claims()?;
+        let key = signed.signature().key();
+        policy.signer(statement.person(), key)?;
+        let expect = Expect::SshKey { verified: false };
+        Ok(Verified::check(signed, key, expect, &self.trust.instance, &self.seen)?.fresh(now.second())?)
+    }
+}
+
+/// The trust document speaks for the keys in the folder, and for no others.
+fn same_keys(trust: &Trust, keys: &Keys) -> Result<(), Error> {
+    let agrees = trust.user_ca.contains(keys.user_ca.public())
+        && trust.break_glass_ca.contains(keys.break_glass_ca.public())
+        && trust.host_ca.contains(keys.host_ca.public())
+        && (&trust.log_key, &trust.journal_key, &trust.krl_key)
+            == (keys.log.public(), keys.journal.public(), keys.krl.public());
+    if agrees {
+        Ok(())
+    } else {
+        Err(Error::Setup("trust.json names other keys than ca-keys holds; put back what belongs together".to_owned()))
+    }
+}
+
+/// Opens the journal that a service writes.
+pub fn open_journal(path: &Path, keys: &Keys) -> Result<Journal, Error> {
+    Ok(Journal::open(path, keys.journal.public())?)
+}

@@ -1,0 +1,185 @@
+//! Asking, waiting, and taking a request back.
+
+use std::time::Duration;
+
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::domain::digest::Digest;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::grant;
+use crate::domain::names::RequestId;
+use crate::domain::policy::{Policy, Terms};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::State;
+use crate::domain::statement::{Kind, Request, Withdrawal};
+use crate::domain::time::Moment;
+use crate::domain::verify::{Signed, Verified};
+use crate::random;
+use crate::store::requests::{self, New};
+use crate::store::{StoreError, Tx, events, statements};
+
+use super::{Error, RequestInfo, Service};
+
+/// So many requests of one person may wait at a time.
+const MOST_PENDING: u32 = 20;
+
+impl Service {
+    /// Takes a request. Gives what became of it, and the capability that waits on it.
+    pub async fn submit(
+        self: &std::sync::Arc<Self>,
+        signed: Signed,
+    ) -> Result<(RequestInfo, Zeroizing<String>), Error> {
+        self.audited(Kind::Request, &signed, async {
+            let (now, policy) = (self.clock.now(), self.policy());
+            let request = self.accept::<Request>(&policy, &signed, now)?;
+            let terms = self.fits(&policy, request.get())?;
+            let waiter = random::token();
+            let state = first_state(&policy, request.get(), &terms, now);
+            let (stored, digest, needed) = (state.clone(), Digest::of(waiter.as_bytes()), terms.approvals);
+            let decide_by = self.decide_by(&policy, request.get(), now);
+            let verified = request.clone();
+            self.store
+                .write(move |tx| {
+                    let asked = verified.get();
+                    if requests::count_waiting(tx, &asked.person)? >= i64::from(MOST_PENDING) {
+                        return Err(Error::from(Refusal::TooManyPending { most: MOST_PENDING }));
+                    }
+                    let new = New {
+                        id: &asked.id,
+                        person: &asked.person,
+                        role: &asked.role,
+                        subject_key: asked.key.fingerprint(),
+                        waiter: digest,
+                        created: now.second(),
+                        state: &stored,
+                        decide_by,
+                    };
+                    keep(tx, &verified, &new)?;
+                    record(tx, &verified, policy.digest(), needed, now)
+                })
+                .await?;
+            Ok((self.info(&self.policy(), &request, &[], state), waiter))
+        })
+        .await
+    }
+
+    /// What the policy makes of a request; refuses what it cannot ever lead to.
+    fn fits(&self, policy: &Policy, request: &Request) -> Result<Terms, Refusal> {
+        let terms =
+            policy.terms(&request.person, &request.role, &request.hosts, &request.principals, request.seconds)?;
+        grant::subject_key_is_fresh(policy, &request.key)?;
+        if self.trust.keys().any(|key| *key == request.key) {
+            return Err(Refusal::SubjectKeyTaken { why: "it is a key of the service" });
+        }
+        if request.start.is_some() || request.extends.is_some() {
+            return Err(Refusal::NotSupported {
+                what: "start, extends: a later start and extensions are not offered yet",
+            });
+        }
+        Ok(terms)
+    }
+
+    fn decide_by(&self, policy: &Policy, request: &Request, now: Moment) -> crate::domain::time::Timestamp {
+        let patience = policy.roles().get(&request.role).map_or(0, |role| role.decide_within.seconds());
+        now.second().plus(patience)
+    }
+
+    /// Waits until a request is something else than `requested`, or until `longest` is over; then
+    /// tells what it is. The capability waits on this request, and does nothing else.
+    pub async fn wait(&self, id: &RequestId, waiter: &str, longest: Duration) -> Result<RequestInfo, Error> {
+        let mut changed = self.waiters.listen(id);
+        let end = tokio::time::Instant::now() + longest;
+        loop {
+            let digest = Digest::of(waiter.as_bytes());
+            let (wanted, policy) = (id.clone(), self.policy());
+            let stored =
+                self.store.read(move |tx| requests::load(tx, &wanted)).await?.ok_or(Refusal::UnknownRequest)?;
+            if !bool::from(stored.waiter.as_bytes().ct_eq(digest.as_bytes())) {
+                return Err(Refusal::UnknownRequest.into());
+            }
+            let info = self.info_of(&policy, stored)?;
+            let waiting = matches!(info.state, State::Requested { .. });
+            let over = tokio::time::timeout_at(end, changed.changed());
+            if !waiting || over.await.is_err() {
+                return Ok(info);
+            }
+        }
+    }
+
+    /// Takes a request back, before it is claimed.
+    pub async fn withdraw(self: &std::sync::Arc<Self>, signed: Signed) -> Result<State, Error> {
+        self.audited(Kind::Withdrawal, &signed, async {
+            let (now, policy) = (self.clock.now(), self.policy());
+            let withdrawal = self.accept::<Withdrawal>(&policy, &signed, now)?;
+            let id = withdrawal.get().id.clone();
+            let service = std::sync::Arc::clone(self);
+            let state = self
+                .store
+                .write(move |tx| {
+                    let (case, said) = (service.case(tx, &policy, &withdrawal.get().id)?, withdrawal.get());
+                    if case.request.get().person != said.person {
+                        // The same answer as for one that does not exist.
+                        return Err(Error::from(Refusal::UnknownRequest));
+                    }
+                    if case.request.digest() != said.request {
+                        return Err(Refusal::OtherRequest.into());
+                    }
+                    let next = case.state.clone().withdraw(now.second())?;
+                    statements::spend(tx, Kind::Withdrawal, withdrawal.signed())?;
+                    case.change(tx, &next)?;
+                    let event = event(EventKind::Withdrawn, &case.request, now);
+                    events::append(tx, Event { statement: Some(withdrawal.digest()), ..event })?;
+                    Ok(next)
+                })
+                .await?;
+            self.waiters.wake(&id);
+            Ok(state)
+        })
+        .await
+    }
+}
+
+/// An event about a request: who asked for which role.
+pub(super) fn event(kind: EventKind, request: &Verified<Request>, now: Moment) -> Event {
+    let asked = request.get();
+    Event {
+        person: Some(asked.person.clone()),
+        request: Some(asked.id.clone()),
+        role: Some(asked.role.clone()),
+        statement: Some(request.digest()),
+        ..Event::new(kind, now)
+    }
+}
+
+/// Approved by the policy itself, or waiting for people.
+fn first_state(policy: &Policy, request: &Request, terms: &Terms, now: Moment) -> State {
+    let role = policy.roles().get(&request.role);
+    let later = |patience: Option<i64>| now.second().plus(patience.unwrap_or(0));
+    if terms.approvals == 0 {
+        // From the signed time, as the grant counts it.
+        State::Approved { claim_by: request.at.plus(role.map_or(0, |r| r.claim_within.seconds())) }
+    } else {
+        State::Requested { decide_by: later(role.map(|r| r.decide_within.seconds())), approved_by: Vec::new() }
+    }
+}
+
+fn keep(tx: &mut Tx<'_>, request: &Verified<Request>, new: &New<'_>) -> Result<(), Error> {
+    statements::spend(tx, Kind::Request, request.signed())?;
+    match requests::insert(tx, request.signed(), new) {
+        Err(StoreError::Taken(column)) if column.ends_with("subject_key") => {
+            Err(Refusal::SubjectKeyTaken { why: "another request has this key" }.into())
+        }
+        Err(StoreError::Taken(_)) => Err(Refusal::IdTaken.into()),
+        other => Ok(other?),
+    }
+}
+
+fn record(tx: &mut Tx<'_>, request: &Verified<Request>, policy: Digest, needed: u32, now: Moment) -> Result<(), Error> {
+    let requested = event(EventKind::Requested, request, now);
+    events::append(tx, Event { policy: Some(policy), ..requested.clone() })?;
+    if needed == 0 {
+        events::append(tx, Event { kind: EventKind::ApprovedAutomatically, policy: Some(policy), ..requested })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What time alone ends: requests that nobody decided or claimed, certificates that ran out. Nothing
+//! waits for this; it writes down what is so already.
+
+use crate::domain::event::{Event, EventKind};
+use crate::domain::request::State;
+use crate::domain::statement::Request;
+use crate::store::requests::{self, Stored};
+use crate::store::{Tx, events};
+
+use super::{Error, Service};
+
+/// So many requests are ended in one transaction.
+const BATCH: u32 = 200;
+
+impl Service {
+    /// Records what has lapsed and expired, and imports what the journal has. Gives how many ended.
+    pub async fn sweep(&self) -> Result<usize, Error> {
+        self.import_journal().await?;
+        let now = self.clock.now();
+        let ended = self
+            .store
+            .write(move |tx| {
+                let ended = requests::ended(tx, now.second(), BATCH)?;
+                for request in &ended {
+                    end(tx, request, now)?;
+                }
+                Ok::<_, Error>(ended)
+            })
+            .await?;
+        for request in &ended {
+            self.waiters.wake(&request.id);
+        }
+        Ok(ended.len())
+    }
+}
+
+fn end(tx: &mut Tx<'_>, stored: &Stored, now: crate::domain::time::Moment) -> Result<(), Error> {
+    let next = stored.state.clone().at(now.second());
+    if !requests::change(tx, &stored.id, &stored.state, &next)? {
+        return Ok(());
+    }
+    let asked: Request = stored.signed.claims()?;
+    let kind = if matches!(next, State::Lapsed { .. }) { EventKind::Lapsed } else { EventKind::Expired };
+    let event = Event {
+        person: Some(asked.person),
+        request: Some(asked.id),
+        role: Some(asked.role),
+        serial: next.serial(),
+        ..Event::new(kind, now)
+    };
+    events::append(tx, event)?;
+    Ok(())
+}
