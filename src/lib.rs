@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ca;
+pub mod client;
 pub mod clock;
 pub mod domain;
 pub mod files;

@@ -1,0 +1,4 @@
+//! What runs beside the person: their agent and keys, and the API over HTTP. For the CLI and for
+//! hosts; nothing here decides anything.
+
+pub mod agent;
