@@ -2,3 +2,4 @@
 //! hosts; nothing here decides anything.
 
 pub mod agent;
+pub mod identity;
