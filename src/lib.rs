@@ -6,6 +6,8 @@ pub mod client;
 pub mod clock;
 pub mod domain;
 pub mod files;
+pub mod http;
 pub mod random;
 pub mod service;
 pub mod store;
+pub mod wire;

@@ -20,7 +20,7 @@ use super::text::{Comment, Reason};
 use super::time::{Seconds, Timestamp};
 
 /// No statement is longer: 256 principals with long host names fit.
-pub const LONGEST: usize = 96 * 1024;
+pub const LONGEST: usize = 48 * 1024;
 
 /// What every statement has.
 pub trait Statement: DeserializeOwned + Serialize {

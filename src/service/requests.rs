@@ -13,7 +13,7 @@ use crate::domain::policy::{Policy, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::statement::{Kind, Request, Withdrawal};
-use crate::domain::time::Moment;
+use crate::domain::time::{Moment, Timestamp};
 use crate::domain::verify::{Signed, Verified};
 use crate::random;
 use crate::store::requests::{self, New};
@@ -35,9 +35,10 @@ impl Service {
             let request = self.accept::<Request>(&policy, &signed, now)?;
             let terms = self.fits(&policy, request.get())?;
             let waiter = random::token();
-            let state = first_state(&policy, request.get(), &terms, now);
+            let decide_by =
+                now.second().plus(policy.roles().get(&request.get().role).map_or(1, |r| r.decide_within.seconds()));
+            let state = first_state(&policy, request.get(), &terms, decide_by);
             let (stored, digest, needed) = (state.clone(), Digest::of(waiter.as_bytes()), terms.approvals);
-            let decide_by = self.decide_by(&policy, request.get(), now);
             let verified = request.clone();
             self.store
                 .write(move |tx| {
@@ -78,11 +79,6 @@ impl Service {
             });
         }
         Ok(terms)
-    }
-
-    fn decide_by(&self, policy: &Policy, request: &Request, now: Moment) -> crate::domain::time::Timestamp {
-        let patience = policy.roles().get(&request.role).map_or(0, |role| role.decide_within.seconds());
-        now.second().plus(patience)
     }
 
     /// Waits until a request is something else than `requested`, or until `longest` is over; then
@@ -153,15 +149,13 @@ pub(super) fn event(kind: EventKind, request: &Verified<Request>, now: Moment) -
 }
 
 /// Approved by the policy itself, or waiting for people.
-fn first_state(policy: &Policy, request: &Request, terms: &Terms, now: Moment) -> State {
-    let role = policy.roles().get(&request.role);
-    let later = |patience: Option<i64>| now.second().plus(patience.unwrap_or(0));
-    if terms.approvals == 0 {
-        // From the signed time, as the grant counts it.
-        State::Approved { claim_by: request.at.plus(role.map_or(0, |r| r.claim_within.seconds())) }
-    } else {
-        State::Requested { decide_by: later(role.map(|r| r.decide_within.seconds())), approved_by: Vec::new() }
+fn first_state(policy: &Policy, request: &Request, terms: &Terms, decide_by: Timestamp) -> State {
+    if terms.approvals > 0 {
+        return State::Requested { decide_by, approved_by: Vec::new() };
     }
+    // From the signed time, as the grant counts it.
+    let patience = policy.roles().get(&request.role).map_or(0, |role| role.claim_within.seconds());
+    State::Approved { claim_by: request.at.plus(patience) }
 }
 
 fn keep(tx: &mut Tx<'_>, request: &Verified<Request>, new: &New<'_>) -> Result<(), Error> {

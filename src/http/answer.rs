@@ -1,0 +1,118 @@
+//! Answers: the one table from errors to statuses.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::domain::refusal::Refusal;
+use crate::service::Error;
+use crate::wire::Problem;
+
+/// An error on its way out.
+pub(super) struct Failure {
+    status: StatusCode,
+    problem: Problem,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self { status, problem: Problem { code: code.to_owned(), message: message.into() } }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.problem)).into_response()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Refused(refusal) => Self::new(status(refusal), refusal.code(), refusal.to_string()),
+            Error::Unauthenticated => Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", error.to_string()),
+            // What is wrong inside is for the operator's log; the caller hears that it is not their fault.
+            Error::Store(inner) => {
+                tracing::error!(error = %inner, "the store failed");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "store",
+                    "the service cannot store anything now; nothing was done",
+                )
+            }
+            Error::Journal(inner) => {
+                tracing::error!(error = %inner, "the journal failed");
+                let message =
+                    "the break-glass journal cannot be written, and without a durable reason nothing is signed";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "journal", message)
+            }
+            Error::Setup(inner) => {
+                tracing::error!(error = %inner, "the service is not set up as it must be");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "setup", "the service is not set up as it must be")
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Error::from(refusal).into()
+    }
+}
+
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::UnknownRequest => StatusCode::NOT_FOUND,
+        Refusal::Lapsed { .. } => StatusCode::GONE,
+        Refusal::TooManyPending { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Replayed
+        | Refusal::IdTaken
+        | Refusal::SubjectKeyTaken { .. }
+        | Refusal::NotPending { .. }
+        | Refusal::NotApproved { .. }
+        | Refusal::NotActive { .. }
+        | Refusal::DecidedAlready { .. }
+        | Refusal::NotEnoughApprovals { .. }
+        | Refusal::Denied
+        | Refusal::TooEarly { .. }
+        | Refusal::Conflict { .. }
+        | Refusal::NothingLeft { .. } => StatusCode::CONFLICT,
+        Refusal::Malformed { .. }
+        | Refusal::Field { .. }
+        | Refusal::TooLong { .. }
+        | Refusal::UnknownHost { .. }
+        | Refusal::UnknownPrincipal { .. }
+        | Refusal::Duplicate { .. }
+        | Refusal::SubjectKeyKind
+        | Refusal::NotSupported { .. }
+        | Refusal::OtherRequest
+        | Refusal::Wider { .. }
+        | Refusal::OutOfOrder
+        | Refusal::ReasonRepeated => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::Certificate { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::Signature { .. }
+        | Refusal::UnknownKey
+        | Refusal::NotTheirKey { .. }
+        | Refusal::RevokedKey
+        | Refusal::OtherInstance
+        | Refusal::Stale { .. }
+        | Refusal::Future { .. }
+        | Refusal::Counter { .. }
+        | Refusal::UnknownPerson { .. }
+        | Refusal::NotEligible { .. }
+        | Refusal::SelfApproval
+        | Refusal::NotApprover { .. }
+        | Refusal::ServicesCannotDecide { .. }
+        | Refusal::NotYours
+        | Refusal::NoDuty { .. }
+        | Refusal::NotEmergencyKey => StatusCode::FORBIDDEN,
+    }
+}
+
+pub(super) async fn not_found() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path; the API lies under /v1")
+}
+
+pub(super) async fn not_allowed() -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", "this path does not take this method")
+}

@@ -1,0 +1,179 @@
+//! Handlers: extract, call one service function, show what it gave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use crate::domain::statement::{Approval, Return, Withdrawal};
+use crate::service::{Listing, Service};
+use crate::wire::{
+    Certified, Changed, EmergencyView, EventView, Now, ReceiptView, RequestView, RoleView, SessionView, SignedText,
+    Submitted,
+};
+
+use super::answer::Failure;
+use super::extract::{Bearer, Named, Reader, Statement};
+use super::views;
+
+type Answer<T> = Result<Json<T>, Failure>;
+type On = State<Arc<Service>>;
+
+/// The longest that one waiting request is held; then the client asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(50);
+
+pub(super) async fn now(State(service): On) -> Json<Now> {
+    let trust = service.trust();
+    Json(Now {
+        now: service.now(),
+        instance: trust.instance.clone(),
+        trust: trust.number,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+pub(super) async fn trust(State(service): On) -> Json<SignedText> {
+    Json(service.signed_trust().into())
+}
+
+pub(super) async fn head(State(service): On) -> Answer<SignedText> {
+    Ok(Json((&service.head().await?.signed).into()))
+}
+
+pub(super) async fn open_session(State(service): On, Statement(signed): Statement) -> Answer<SessionView> {
+    let (bearer, until) = service.open_session(signed).await?;
+    Ok(Json(SessionView { bearer: bearer.to_string(), until }))
+}
+
+pub(super) async fn submit(
+    State(service): On,
+    Statement(signed): Statement,
+) -> Result<(StatusCode, Json<Submitted>), Failure> {
+    let (info, waiter) = service.submit(signed).await?;
+    let answer = Submitted { request: views::request(&info, Vec::new()), waiter: waiter.to_string() };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    #[serde(default)]
+    list: WhichList,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum WhichList {
+    #[default]
+    Mine,
+    Pending,
+    All,
+}
+
+pub(super) async fn requests(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(which): Query<Which>,
+) -> Answer<Vec<RequestView>> {
+    let listing = match which.list {
+        WhichList::Mine => Listing::Mine,
+        WhichList::Pending => Listing::Pending,
+        WhichList::All => Listing::All,
+    };
+    let found = service.requests(&caller, listing).await?;
+    Ok(Json(found.iter().map(|info| views::request(info, Vec::new())).collect()))
+}
+
+pub(super) async fn request(State(service): On, Reader(caller): Reader, Named(id): Named) -> Answer<RequestView> {
+    let (info, events) = service.request(&caller, &id).await?;
+    Ok(Json(views::request(&info, events)))
+}
+
+pub(super) async fn receipt(State(service): On, Reader(caller): Reader, Named(id): Named) -> Answer<ReceiptView> {
+    let receipt = service.receipt(&caller, &id).await?;
+    Ok(Json(views::receipt(&receipt, service.signed_trust())))
+}
+
+pub(super) async fn wait(State(service): On, Named(id): Named, Bearer(waiter): Bearer) -> Answer<RequestView> {
+    let info = service.wait(&id, &waiter, LONGEST_WAIT).await?;
+    Ok(Json(views::request(&info, Vec::new())))
+}
+
+pub(super) async fn decide(State(service): On, Statement(signed): Statement) -> Answer<Changed> {
+    let id = signed.claims::<Approval>()?.id;
+    let state = service.decide(signed).await?.into();
+    Ok(Json(Changed { id, state }))
+}
+
+pub(super) async fn withdraw(State(service): On, Statement(signed): Statement) -> Answer<Changed> {
+    let id = signed.claims::<Withdrawal>()?.id;
+    let state = service.withdraw(signed).await?.into();
+    Ok(Json(Changed { id, state }))
+}
+
+pub(super) async fn claim(State(service): On, Statement(signed): Statement) -> Answer<Certified> {
+    Ok(Json(views::certified(&service.claim(signed).await?)))
+}
+
+pub(super) async fn give_back(State(service): On, Statement(signed): Statement) -> Answer<Changed> {
+    let id = signed.claims::<Return>()?.id;
+    let state = service.give_back(signed).await?.into();
+    Ok(Json(Changed { id, state }))
+}
+
+pub(super) async fn break_glass(State(service): On, Statement(signed): Statement) -> Answer<Certified> {
+    Ok(Json(views::certified(&service.break_glass(signed).await?)))
+}
+
+pub(super) async fn review(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {
+    service.review(signed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OnlyOpen {
+    #[serde(default)]
+    open: bool,
+}
+
+pub(super) async fn emergencies(
+    State(service): On,
+    _: Reader,
+    Query(only): Query<OnlyOpen>,
+) -> Answer<Vec<EmergencyView>> {
+    Ok(Json(service.emergencies(only.open).await?.into_iter().map(views::emergency).collect()))
+}
+
+pub(super) async fn roles(State(service): On, Reader(caller): Reader) -> Json<Vec<RoleView>> {
+    Json(service.roles(&caller).into_iter().map(views::role).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default = "first")]
+    from: u64,
+    #[serde(default = "most")]
+    limit: u32,
+}
+
+fn first() -> u64 {
+    1
+}
+
+fn most() -> u32 {
+    1000
+}
+
+pub(super) async fn events(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(page): Query<Page>,
+) -> Answer<Vec<EventView>> {
+    let events = service.events(&caller, page.from, page.limit).await?;
+    Ok(Json(events.iter().map(views::event).collect()))
+}

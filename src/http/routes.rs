@@ -1,0 +1,94 @@
+//! The one table of routes. The router is made from it, so a route that does not say what it needs
+//! cannot exist.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{MethodRouter, get, post};
+
+use crate::domain::policy::Duty;
+use crate::domain::statement::Kind;
+use crate::service::Service;
+
+use super::{answer, extract, handlers};
+
+/// No body is longer: a statement of the greatest length, quoted as JSON, and its signature.
+const LONGEST_BODY: usize = 128 * 1024;
+
+/// What a caller must show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: what everybody may know.
+    Nothing,
+    /// A statement of this kind, which is checked by the verb itself.
+    Statement(Kind),
+    /// The capability that waits on this one request.
+    Capability,
+    /// A bearer of somebody whom the policy knows; what they see is theirs to see.
+    Session,
+    /// A bearer of somebody with one of these duties.
+    Duty(&'static [Duty]),
+}
+
+/// A route.
+pub struct Route {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// As axum writes it.
+    pub path: &'static str,
+    /// What a caller must show.
+    pub needs: Needs,
+    handler: fn() -> MethodRouter<Arc<Service>>,
+}
+
+const fn reads(path: &'static str, needs: Needs, handler: fn() -> MethodRouter<Arc<Service>>) -> Route {
+    Route { method: "GET", path, needs, handler }
+}
+
+const fn acts(path: &'static str, kind: Kind, handler: fn() -> MethodRouter<Arc<Service>>) -> Route {
+    Route { method: "POST", path, needs: Needs::Statement(kind), handler }
+}
+
+const LOG_READERS: &[Duty] = &[Duty::Auditors, Duty::Admins];
+
+/// Every route there is.
+pub const ROUTES: &[Route] = &[
+    reads("/v1/now", Needs::Nothing, || get(handlers::now)),
+    reads("/v1/trust", Needs::Nothing, || get(handlers::trust)),
+    reads("/v1/head", Needs::Nothing, || get(handlers::head)),
+    acts("/v1/sessions", Kind::Session, || post(handlers::open_session)),
+    acts("/v1/requests", Kind::Request, || post(handlers::submit)),
+    reads("/v1/requests", Needs::Session, || get(handlers::requests)),
+    reads("/v1/requests/{id}", Needs::Session, || get(handlers::request)),
+    reads("/v1/requests/{id}/receipt", Needs::Session, || get(handlers::receipt)),
+    reads("/v1/requests/{id}/wait", Needs::Capability, || get(handlers::wait)),
+    acts("/v1/decisions", Kind::Approval, || post(handlers::decide)),
+    acts("/v1/withdrawals", Kind::Withdrawal, || post(handlers::withdraw)),
+    acts("/v1/claims", Kind::Claim, || post(handlers::claim)),
+    acts("/v1/returns", Kind::Return, || post(handlers::give_back)),
+    acts("/v1/break-glass", Kind::BreakGlass, || post(handlers::break_glass)),
+    acts("/v1/reviews", Kind::Review, || post(handlers::review)),
+    reads("/v1/emergencies", Needs::Session, || get(handlers::emergencies)),
+    reads("/v1/roles", Needs::Session, || get(handlers::roles)),
+    reads("/v1/events", Needs::Duty(LOG_READERS), || get(handlers::events)),
+];
+
+/// The router, made from the table.
+pub fn router(service: &Arc<Service>) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let handler = (route.handler)();
+        let guarded = match route.needs {
+            Needs::Session => extract::signed_in(handler, service, &[]),
+            Needs::Duty(duties) => extract::signed_in(handler, service, duties),
+            Needs::Nothing | Needs::Statement(_) | Needs::Capability => handler,
+        };
+        router = router.route(route.path, guarded);
+    }
+    router
+        .fallback(answer::not_found)
+        .method_not_allowed_fallback(answer::not_allowed)
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(Arc::clone(service))
+}

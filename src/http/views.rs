@@ -1,0 +1,113 @@
+//! From what the service gives to the JSON of the API.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::domain::event::Event;
+use crate::domain::verify::Signed;
+use crate::service::{EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
+use crate::wire::{
+    Certified, DecisionView, EmergencyView, EventView, ProvenEvent, ReceiptView, RequestView, RoleView, TermsView,
+};
+
+pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
+    let asked = &info.request;
+    let terms = info.terms.as_ref().map(|terms| TermsView {
+        principals: terms.principals.clone(),
+        hosts: terms.hosts.clone(),
+        seconds: terms.seconds,
+        approvals: terms.approvals,
+        extensions: info.extensions.clone(),
+        critical_options: info.critical_options.clone(),
+        claim_within: info.claim_within.map_or(0, |patience| patience.seconds()),
+        policy: info.policy,
+    });
+    let decision = |d: &crate::domain::statement::Approval| DecisionView {
+        person: d.person.clone(),
+        decision: d.decision,
+        seconds: d.seconds,
+        comment: d.comment.clone(),
+        at: d.at,
+    };
+    RequestView {
+        id: asked.id.clone(),
+        person: asked.person.clone(),
+        role: asked.role.clone(),
+        reason: asked.reason.clone(),
+        ticket: asked.ticket.clone(),
+        at: asked.at,
+        state: info.state.clone().into(),
+        signed: (&info.signed).into(),
+        terms,
+        approvers: info.approvers.clone(),
+        decisions: info.decisions.iter().map(decision).collect(),
+        events,
+    }
+}
+
+pub(super) fn certified(issued: &Issued) -> Certified {
+    let blob = issued.certificate.blob();
+    let length = blob.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
+    let algorithm = String::from_utf8_lossy(blob.get(4..4 + length).unwrap_or_default()).into_owned();
+    Certified {
+        certificate: format!("{algorithm} {}", STANDARD.encode(blob)),
+        serial: issued.serial,
+        valid_after: issued.grant.valid_after(),
+        valid_before: issued.grant.valid_before(),
+    }
+}
+
+pub(super) fn role(info: RoleInfo) -> RoleView {
+    RoleView {
+        name: info.name,
+        description: info.role.description,
+        hosts: info.role.hosts,
+        principals: info.role.principals,
+        max: info.role.max,
+        default: info.role.default,
+        automatic: info.role.automatic,
+        approvals: info.role.approvals,
+        approvers: info.role.approvers.into_iter().collect(),
+        may_request: info.may_request,
+        may_decide: info.may_decide,
+    }
+}
+
+pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
+    EmergencyView {
+        id: info.statement.id,
+        digest: info.digest,
+        person: info.statement.person,
+        role: info.statement.role,
+        category: info.statement.category,
+        reason: info.statement.reason,
+        serial: info.serial,
+        at: info.at,
+        review_open: info.review_open,
+    }
+}
+
+pub(super) fn event(event: &StoredEvent) -> EventView {
+    EventView { leaf: text(&event.leaf), statement: event.statement.as_ref().map(Into::into) }
+}
+
+pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
+    let proven = |(seq, event, proof): &(u64, StoredEvent, Vec<_>)| ProvenEvent {
+        seq: *seq,
+        leaf: text(&event.leaf),
+        proof: proof.clone(),
+    };
+    ReceiptView {
+        trust: trust.into(),
+        policy: receipt.policy.clone(),
+        statements: receipt.statements.iter().map(Into::into).collect(),
+        tbs: receipt.tbs.as_ref().map(|tbs| STANDARD.encode(tbs)),
+        head: (&receipt.head.signed).into(),
+        events: receipt.events.iter().map(proven).collect(),
+    }
+}
+
+/// Leaves are JSON, and so UTF-8.
+fn text(leaf: &[u8]) -> String {
+    String::from_utf8_lossy(leaf).into_owned()
+}

@@ -1,0 +1,260 @@
+//! The JSON of the API, shared by server and client. Numbers that may exceed 2^53 are strings; times
+//! are RFC 3339 in UTC; what was signed travels as the string that was signed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::digest::Digest;
+use crate::domain::event::Event;
+use crate::domain::names::{
+    HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName, Ticket,
+};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::State;
+use crate::domain::sshsig::SshSig;
+use crate::domain::statement::{Category, Decision, Serial};
+use crate::domain::text::{Comment, Reason};
+use crate::domain::time::{Moment, Seconds, Timestamp};
+use crate::domain::verify::Signed;
+
+/// Something signed: the text, verbatim, and the armored SSHSIG over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedText {
+    /// What was signed.
+    pub text: String,
+    /// `-----BEGIN SSH SIGNATURE-----` and so on.
+    pub signature: String,
+}
+
+impl From<&Signed> for SignedText {
+    fn from(signed: &Signed) -> Self {
+        // What is signed is JSON, and so UTF-8.
+        let text = String::from_utf8_lossy(signed.bytes()).into_owned();
+        Self { text, signature: signed.signature().armor() }
+    }
+}
+
+impl TryFrom<&SignedText> for Signed {
+    type Error = Refusal;
+    fn try_from(text: &SignedText) -> Result<Self, Refusal> {
+        Ok(Self::new(text.text.clone().into_bytes(), SshSig::from_armor(&text.signature)?))
+    }
+}
+
+/// `GET /v1/now`: what a signer needs before it signs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Now {
+    pub now: Moment,
+    pub instance: InstanceId,
+    /// The number of the newest trust document.
+    pub trust: u64,
+    pub version: String,
+}
+
+/// Where a request is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the states and fields are those of domain::request::State")]
+pub enum StateView {
+    Requested { decide_by: Timestamp, approved_by: Vec<PersonName> },
+    Approved { claim_by: Timestamp },
+    Active { serial: Serial, ends: Timestamp },
+    Denied,
+    Withdrawn,
+    Lapsed { at: Timestamp },
+    Expired { serial: Serial, at: Timestamp },
+    Returned { serial: Serial },
+    Revoked { serial: Serial },
+}
+
+impl From<State> for StateView {
+    fn from(state: State) -> Self {
+        match state {
+            State::Requested { decide_by, approved_by } => Self::Requested { decide_by, approved_by },
+            State::Approved { claim_by } => Self::Approved { claim_by },
+            State::Active { serial, ends } => Self::Active { serial, ends },
+            State::Denied => Self::Denied,
+            State::Withdrawn => Self::Withdrawn,
+            State::Lapsed { at } => Self::Lapsed { at },
+            State::Expired { serial, at } => Self::Expired { serial, at },
+            State::Returned { serial } => Self::Returned { serial },
+            State::Revoked { serial } => Self::Revoked { serial },
+        }
+    }
+}
+
+impl From<StateView> for State {
+    fn from(state: StateView) -> Self {
+        match state {
+            StateView::Requested { decide_by, approved_by } => Self::Requested { decide_by, approved_by },
+            StateView::Approved { claim_by } => Self::Approved { claim_by },
+            StateView::Active { serial, ends } => Self::Active { serial, ends },
+            StateView::Denied => Self::Denied,
+            StateView::Withdrawn => Self::Withdrawn,
+            StateView::Lapsed { at } => Self::Lapsed { at },
+            StateView::Expired { serial, at } => Self::Expired { serial, at },
+            StateView::Returned { serial } => Self::Returned { serial },
+            StateView::Revoked { serial } => Self::Revoked { serial },
+        }
+    }
+}
+
+/// A request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct RequestView {
+    pub id: RequestId,
+    pub person: PersonName,
+    pub role: RoleName,
+    pub reason: Reason,
+    pub ticket: Option<Ticket>,
+    pub at: Timestamp,
+    pub state: StateView,
+    /// The request's statement.
+    pub signed: SignedText,
+    /// What may be approved, while the policy still allows any of it.
+    pub terms: Option<TermsView>,
+    pub approvers: Vec<PersonName>,
+    pub decisions: Vec<DecisionView>,
+    /// What happened, oldest first; only where one request is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+}
+
+/// The most that an approval of a request may give.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct TermsView {
+    pub principals: Vec<Principal>,
+    pub hosts: Vec<HostName>,
+    pub seconds: Seconds,
+    /// How many people must approve; 0 when the policy does.
+    pub approvals: u32,
+    pub extensions: Vec<OptionName>,
+    pub critical_options: BTreeMap<OptionName, String>,
+    /// For how long an approval may be claimed, in seconds.
+    pub claim_within: i64,
+    pub policy: Digest,
+}
+
+/// A decision.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct DecisionView {
+    pub person: PersonName,
+    pub decision: Decision,
+    pub seconds: Seconds,
+    pub comment: Comment,
+    pub at: Timestamp,
+}
+
+/// The answer to a request: what became of it, and the capability that waits on it.
+#[derive(Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Submitted {
+    pub request: RequestView,
+    pub waiter: String,
+}
+
+/// The answer to a decision, a withdrawal or a return.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Changed {
+    pub id: RequestId,
+    pub state: StateView,
+}
+
+/// A certificate, in the one-line form of `id-cert.pub`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Certified {
+    pub certificate: String,
+    pub serial: Serial,
+    pub valid_after: Timestamp,
+    pub valid_before: Timestamp,
+}
+
+/// A bearer for reading.
+#[derive(Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct SessionView {
+    pub bearer: String,
+    pub until: Timestamp,
+}
+
+/// A role, as its reader may use it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct RoleView {
+    pub name: RoleName,
+    pub description: String,
+    pub hosts: Vec<HostName>,
+    pub principals: Vec<PrincipalName>,
+    pub max: Seconds,
+    pub default: Seconds,
+    pub automatic: Option<Seconds>,
+    pub approvals: u32,
+    pub approvers: Vec<PersonName>,
+    pub may_request: bool,
+    pub may_decide: bool,
+}
+
+/// A use of an emergency key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct EmergencyView {
+    pub id: RequestId,
+    pub digest: Digest,
+    pub person: PersonName,
+    pub role: RoleName,
+    pub category: Category,
+    pub reason: Reason,
+    pub serial: Serial,
+    pub at: Timestamp,
+    pub review_open: bool,
+}
+
+/// An event of the log, with the statement it names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct EventView {
+    /// The leaf's bytes.
+    pub leaf: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<SignedText>,
+}
+
+/// Everything that proves one request, for `ssh-jit verify`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ReceiptView {
+    pub trust: SignedText,
+    pub policy: String,
+    pub statements: Vec<SignedText>,
+    /// The bytes that were signed as a certificate, in base64.
+    pub tbs: Option<String>,
+    pub head: SignedText,
+    pub events: Vec<ProvenEvent>,
+}
+
+/// An event and the way from it to the head's root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ProvenEvent {
+    pub seq: u64,
+    pub leaf: String,
+    pub proof: Vec<Digest>,
+}
+
+/// An answer that is no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Problem {
+    pub code: String,
+    pub message: String,
+}
