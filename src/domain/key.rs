@@ -144,11 +144,14 @@ fn check(data: &KeyData) -> Result<(), &'static str> {
 }
 
 /// RFC 8032, 5.1.7, made strict: the point decodes, and is not of small order (whoever holds such a
-/// "key" has signatures that verify for many messages).
+/// "key" has signatures that verify for many messages), and y is reduced (dalek takes p + y for y, which
+/// would be a second spelling of the key).
 fn strong_ed25519(bytes: &[u8]) -> Result<(), &'static str> {
-    let bytes = bytes.try_into().map_err(|_| KINDS)?;
+    let bytes: &[u8; 32] = bytes.try_into().map_err(|_| KINDS)?;
+    // p = 2^255 - 19, little-endian; the highest bit is the sign of x.
+    let reduced = bytes[0] < 0xed || bytes[1..31] != [0xff; 30] || bytes[31] & 0x7f != 0x7f;
     match ed25519_dalek::VerifyingKey::from_bytes(bytes) {
-        Ok(key) if !key.is_weak() => Ok(()),
+        Ok(key) if reduced && !key.is_weak() => Ok(()),
         _ => Err("the Ed25519 point is weak or not on the curve"),
     }
 }
