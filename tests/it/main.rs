@@ -1,0 +1,9 @@
+//! Integration tests, as one crate: against the real OpenSSH programs, which are the judge of every
+//! format. They need `ssh`, `ssh-agent`, `ssh-keygen` and `sshd`, and no particular user.
+
+mod keys;
+mod openssh;
+mod passkey;
+mod sshsig;
+mod support;
+mod verified;
