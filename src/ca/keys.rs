@@ -157,6 +157,6 @@ fn stands_in(lines: &str, key: &PublicKey) -> bool {
     lines.lines().filter_map(|line| line.parse::<PublicKey>().ok()).any(|example| example == *key)
 }
 
-fn file_error(path: &Path, error: io::Error) -> KeyError {
+pub(super) fn file_error(path: &Path, error: io::Error) -> KeyError {
     KeyError::File { path: path.to_owned(), error }
 }

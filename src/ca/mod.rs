@@ -2,8 +2,10 @@
 //! has no way to sign bytes that somebody hands it. The other keys sign what the service itself says.
 
 mod keys;
+mod trust_file;
 
 pub use keys::{KeyError, Keys, Passphrase};
+pub use trust_file::{read_trust, write_trust};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 

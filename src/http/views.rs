@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::event::Event;
+use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::service::{EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
@@ -19,7 +20,7 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         approvals: terms.approvals,
         extensions: info.extensions.clone(),
         critical_options: info.critical_options.clone(),
-        claim_within: info.claim_within.map_or(0, |patience| patience.seconds()),
+        claim_within: info.claim_within.map_or(0, Patience::seconds),
         policy: info.policy,
     });
     let decision = |d: &crate::domain::statement::Approval| DecisionView {

@@ -5,6 +5,10 @@
 //! `SK_NO_TOUCH` in the environment leaves the user-present flag out. `SK_TOUCH_LOG` names a file that
 //! gets one line for each signature, so that a test can count the touches that people would make.
 #![expect(unsafe_code, reason = "OpenSSH calls this through a C interface and passes pointers")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a library that sshd's tools load has the clock and the environment only"
+)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::Write as _;
