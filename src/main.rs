@@ -1,4 +1,16 @@
 //! The `ssh-jit` command.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+fn main() -> ExitCode {
+    // Keys pass through this process: nobody may trace it or find them in a core, and what it writes is
+    // its owner's. Where a sandbox forbids to say so, the defaults stand.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    ssh_jit::cli::run()
+}

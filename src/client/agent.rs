@@ -115,7 +115,16 @@ impl Agent {
     /// fields), not yet verified. Waits as long as a person takes to touch a key or type a PIN.
     pub fn sign(&mut self, key: &PublicKey, data: &[u8]) -> Result<Vec<u8>, AgentError> {
         let flags = if matches!(key.data(), KeyData::Rsa(_)) { RSA_SHA2_512 } else { 0 };
-        let reply = self.call(&frame(SIGN_REQUEST, &[key.blob(), data], &flags.to_be_bytes())?)?;
+        self.sign_as(key.blob(), key, data, flags)
+    }
+
+    /// The same with an Ed25519 key that it holds only together with this certificate.
+    pub fn sign_certified(&mut self, certificate: &[u8], key: &PublicKey, data: &[u8]) -> Result<Vec<u8>, AgentError> {
+        self.sign_as(certificate, key, data, 0)
+    }
+
+    fn sign_as(&mut self, blob: &[u8], key: &PublicKey, data: &[u8], flags: u32) -> Result<Vec<u8>, AgentError> {
+        let reply = self.call(&frame(SIGN_REQUEST, &[blob, data], &flags.to_be_bytes())?)?;
         let signature = match reply.split_first() {
             Some((&SIGN_RESPONSE, mut rest)) => string(&mut rest).filter(|_| rest.is_empty()).map(<[u8]>::to_vec),
             Some((&FAILURE, [])) => return Err(AgentError::RefusedToSign(key.fingerprint())),

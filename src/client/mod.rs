@@ -2,4 +2,8 @@
 //! hosts; nothing here decides anything.
 
 pub mod agent;
+pub mod api;
+pub mod certificate;
 pub mod identity;
+pub mod state;
+pub mod subject;

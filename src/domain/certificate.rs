@@ -173,3 +173,9 @@ fn options(options: &BTreeMap<OptionName, String>) -> Vec<u8> {
 fn key_fields(key: &PublicKey) -> &[u8] {
     key.blob().get(4 + key.algorithm().len()..).unwrap_or_default()
 }
+
+/// The nonce of a certificate's bytes: the second string in it.
+pub fn nonce_of(tbs: &[u8]) -> Option<[u8; 32]> {
+    let algorithm = u32::from_be_bytes(tbs.get(..4)?.try_into().ok()?) as usize;
+    tbs.get(4 + algorithm + 4..)?.get(..32)?.try_into().ok()
+}

@@ -144,6 +144,30 @@ impl Policy {
         self.holders.get(fingerprint) == Some(person) && !self.revoked_keys.contains(fingerprint)
     }
 
+    /// What a careful reader would ask about: roles that nobody can have approved, requesters who would
+    /// find nobody to ask, emergency keys that stand alone.
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for (name, role) in &self.roles {
+            let deciders: Vec<_> =
+                role.approvers.iter().filter(|name| self.people.get(*name).is_some_and(|p| !p.service)).collect();
+            if role.requesters.is_empty() {
+                doubts.push(format!("roles.{name}.requesters: nobody may ask"));
+            }
+            let alone = |who: &&PersonName| deciders.iter().filter(|d| d != &who).count() < role.approvals as usize;
+            for requester in role.requesters.iter().filter(alone) {
+                doubts.push(format!(
+                    "roles.{name}.approvers: for {requester} there are fewer than {} to decide",
+                    role.approvals
+                ));
+            }
+            if self.emergency_keys.iter().filter(|key| key.roles.contains(name)).count() == 1 {
+                doubts.push(format!("emergency_keys: {name} has one only; a second should lie elsewhere"));
+            }
+        }
+        doubts
+    }
+
     pub(super) fn empty(text: &str) -> Self {
         Self {
             digest: Digest::of(text.as_bytes()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::certificate::{Certificate, ToBeSigned};
+use crate::domain::certificate::{Certificate, ToBeSigned, nonce_of};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::Grant;
 use crate::domain::names::RequestId;
@@ -158,10 +158,4 @@ impl Service {
         events::append(tx, returned)?;
         Ok(next)
     }
-}
-
-/// The nonce of a certificate: the second string (PROTOCOL.certkeys).
-fn nonce_of(tbs: &[u8]) -> Option<[u8; 32]> {
-    let algorithm = u32::from_be_bytes(tbs.get(..4)?.try_into().ok()?) as usize;
-    tbs.get(4 + algorithm + 4..)?.get(..32)?.try_into().ok()
 }

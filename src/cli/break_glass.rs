@@ -1,0 +1,207 @@
+//! `ssh-jit break-glass`: in when nobody can approve, and `ssh-jit review`, which closes what it opened.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::client::certificate::{self, Expected};
+use crate::client::identity::Identity;
+use crate::client::state::{Held, Pending};
+use crate::domain::names::{HostName, RoleName};
+use crate::domain::statement::{BreakGlass, Category, Is, Outcome, Review, Statement as _, Version, to_bytes};
+use crate::domain::text::Reason;
+use crate::domain::time::Seconds;
+use crate::domain::verify::Signed;
+use crate::random;
+use crate::wire::{Certified, EmergencyView};
+
+use super::person::{Person, request_id, text};
+use super::ui::{ask_passphrase, time};
+use super::{Context, Exit, Failure, ssh_config};
+
+/// What `break-glass` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The role
+    role: RoleName,
+    /// What kind of emergency: outage, security-incident, approvers-unreachable, data-loss, other
+    #[arg(long)]
+    category: Category,
+    /// What is broken, in 20 characters or more
+    #[arg(long, value_name = "TEXT", required_unless_present = "reason_file")]
+    reason: Option<Reason>,
+    /// The same, from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "reason")]
+    reason_file: Option<PathBuf>,
+    /// For how long; 5m where it is not given
+    #[arg(long = "for", value_name = "DURATION")]
+    length: Option<Seconds>,
+    /// Only for this host of the role (may be given several times)
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<HostName>,
+    /// Your emergency key, either half [config: emergency_identity, environment: SSH_JIT_EMERGENCY_IDENTITY]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let person = Person::open(context)?;
+    let path = args.key.clone().or_else(|| context.config.emergency_identity.clone()).ok_or_else(|| {
+        Failure::misuse("your emergency key is not known")
+            .hint("--key FILE, or emergency_identity in the configuration")
+    })?;
+    let statement = statement(&person, args)?;
+    let mut identity = Identity::open(&path, person.agent(), &ask_passphrase)?;
+    if identity.public_key().application().is_some() {
+        context.ui.say("touch your emergency key");
+    }
+    let bytes = to_bytes(&statement);
+    let signature = identity.sign(BreakGlass::KIND.namespace(), &bytes)?;
+    let signed = text(bytes, &signature);
+    let issued: Certified = person.service.api.post("/v1/break-glass", &signed).map_err(|e| {
+        let failure = Failure::from(e);
+        if failure.exit == Exit::Unreachable { failure } else { failure.exit(Exit::BreakGlassRefused) }
+    })?;
+    let checked = certificate::check(
+        &issued.certificate,
+        &Expected {
+            cas: &person.service.trust.break_glass_ca,
+            key: identity.public_key(),
+            key_id: &format!("BREAK-GLASS/{}/{}/{}/", statement.id, statement.person, statement.role),
+            principals: &[],
+            longest: args.length,
+            now: person.now()?,
+        },
+    )?;
+    let pending = Pending {
+        id: statement.id.clone(),
+        person: statement.person.clone(),
+        role: statement.role.clone(),
+        digest: Signed::try_from(&signed)?.digest(),
+        key: identity.public_key().clone(),
+        waiter: String::new(),
+        certificate: Some(Held {
+            certificate: issued.certificate.clone(),
+            serial: issued.serial,
+            valid_before: checked.valid_before,
+            in_agent: false,
+        }),
+    };
+    let file = person.service.state.certificate_path(&statement.id);
+    crate::files::write_private(&file, format!("{}\n", issued.certificate).as_bytes())?;
+    person.service.state.set_pending(&pending)?;
+    ssh_config::write(context, &person.service)?;
+    if context.ui.json {
+        context.ui.data(&serde_json::json!({
+            "id": statement.id, "role": statement.role, "serial": issued.serial, "principals": checked.principals,
+            "valid_before": checked.valid_before, "certificate": file,
+        }));
+        return Ok(Exit::Done);
+    }
+    let until = time(checked.valid_before, person.now()?);
+    context.ui.good(format_args!(
+        "the glass is broken: {} until {until}: {}",
+        statement.role,
+        checked.principals.join(" ")
+    ));
+    context.ui.say("it is recorded, everybody hears of it, and somebody else must review it");
+    let key = path.with_extension("");
+    let private = if path.extension().is_some_and(|e| e == "pub") { key } else { path };
+    context.ui.out(format_args!("ssh -i '{}' -o CertificateFile='{}' ACCOUNT@HOST", private.display(), file.display()));
+    Ok(Exit::Done)
+}
+
+fn statement(person: &Person<'_>, args: &Args) -> Result<BreakGlass, Failure> {
+    let reason = match (&args.reason, &args.reason_file) {
+        (Some(reason), _) => reason.clone(),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+            text.trim().parse()?
+        }
+        (None, None) => return Err(Failure::misuse("a reason is needed")),
+    };
+    // Said here already, so that nobody touches a key for a refusal.
+    reason.fits_emergency().map_err(|e| Failure::new(e).exit(Exit::BreakGlassRefused))?;
+    let (instance, name, nonce, at) = person.preamble()?;
+    Ok(BreakGlass {
+        v: Version,
+        kind: Is,
+        instance,
+        person: name,
+        id: random::request_id(),
+        role: args.role.clone(),
+        principals: Vec::new(),
+        hosts: args.hosts.clone(),
+        seconds: args.length,
+        extends: None,
+        category: args.category,
+        reason,
+        nonce,
+        at,
+    })
+}
+
+/// What `review` takes.
+#[derive(clap::Args)]
+pub(super) struct ReviewArgs {
+    /// The break-glass; without it, those that wait for a review are listed
+    id: Option<String>,
+    /// What it was: justified, drill, misuse, unnecessary
+    #[arg(long, requires = "id")]
+    outcome: Option<Outcome>,
+    /// What was found
+    #[arg(long, value_name = "TEXT", requires = "id")]
+    comment: Option<Reason>,
+}
+
+pub(super) fn review(context: &Context, args: &ReviewArgs) -> Result<Exit, Failure> {
+    let mut person = Person::open(context)?;
+    let open: Vec<EmergencyView> = person.read("/v1/emergencies?open=true")?;
+    let Some(typed) = &args.id else {
+        list(&person, &open)?;
+        return Ok(Exit::Done);
+    };
+    let id = request_id(typed)?;
+    let used = open.into_iter().find(|used| used.id == id);
+    let used = used.ok_or_else(|| Failure::new(format!("{id} waits for no review")).hint("ssh-jit review"))?;
+    let needed = || {
+        Failure::misuse("a review says what it was and what was found").hint("--outcome justified --comment \"...\"")
+    };
+    let (outcome, comment) = (args.outcome.ok_or_else(needed)?, args.comment.clone().ok_or_else(needed)?);
+    let (instance, name, nonce, at) = person.preamble()?;
+    let review = Review {
+        v: Version,
+        kind: Is,
+        instance,
+        person: name,
+        break_glass: used.digest,
+        id: id.clone(),
+        outcome,
+        comment,
+        nonce,
+        at,
+    };
+    let text = person.sign(&review)?;
+    person.service.api.post_only("/v1/reviews", &text)?;
+    context.ui.good(format_args!("{id} is reviewed: {outcome}"));
+    Ok(Exit::Done)
+}
+
+fn list(person: &Person<'_>, open: &[EmergencyView]) -> Result<(), Failure> {
+    let ui = &person.context.ui;
+    if ui.json {
+        ui.data(&open);
+        return Ok(());
+    }
+    if open.is_empty() {
+        ui.say("no review is open");
+        return Ok(());
+    }
+    let now = person.now()?;
+    let row = |used: &EmergencyView| {
+        let reason = super::ui::shown(used.reason.as_str());
+        let (id, who, role) = (used.id.to_string(), used.person.to_string(), used.role.to_string());
+        vec![id, who, role, used.category.to_string(), time(used.at, now), reason]
+    };
+    ui.table(&["ID", "WHO", "ROLE", "CATEGORY", "WHEN", "WHY"], &open.iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}

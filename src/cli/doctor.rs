@@ -1,0 +1,114 @@
+//! `ssh-jit doctor`: what works from here, and what to do about the rest.
+
+use crate::client::api::Api;
+use crate::client::identity::Identity;
+use crate::wire::{Now, RoleView};
+
+use super::person::{Person, Service};
+use super::ui::ask_passphrase;
+use super::{Context, Exit, Failure};
+
+/// One thing that was looked at.
+#[derive(serde::Serialize)]
+struct Finding {
+    what: &'static str,
+    well: bool,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+pub(super) fn run(context: &Context) -> Exit {
+    let mut findings = vec![service(context), pin(context), clock(context), agent(context), identity(context)];
+    if findings.iter().all(|f| f.well) {
+        findings.push(policy(context));
+    }
+    let well = findings.iter().all(|f| f.well);
+    if context.ui.json {
+        context.ui.data(&findings);
+    } else {
+        for finding in &findings {
+            let mark = if finding.well { "ok " } else { "NOT" };
+            context.ui.out(format_args!("{mark}  {:<9} {}", finding.what, finding.found));
+            if let Some(hint) = &finding.hint {
+                context.ui.out(format_args!("               -> {hint}"));
+            }
+        }
+    }
+    if well { Exit::Done } else { Exit::Failed }
+}
+
+fn finding(what: &'static str, outcome: Result<String, Failure>) -> Finding {
+    match outcome {
+        Ok(found) => Finding { what, well: true, found, hint: None },
+        Err(failure) => Finding { what, well: false, found: failure.message, hint: failure.hint },
+    }
+}
+
+fn service(context: &Context) -> Finding {
+    let look = || {
+        let url = context.config.server.as_deref();
+        let url = url.ok_or_else(|| Failure::new("no service is known").hint("ssh-jit setup --server URL"))?;
+        let now: Now = Api::new(url).get("/v1/now")?;
+        Ok(format!("{url} answers, version {}", now.version))
+    };
+    finding("service", look())
+}
+
+fn pin(context: &Context) -> Finding {
+    finding(
+        "trust",
+        Service::open(context).map(|s| format!("instance {}, trust document {}", s.trust.instance, s.trust.number)),
+    )
+}
+
+fn clock(context: &Context) -> Finding {
+    let look =
+        || {
+            let ahead = Service::open(context)?.ahead();
+            match ahead.abs() {
+                0..=5 => Ok(format!("within {} s of the service's", ahead.abs())),
+                _ => Err(Failure::new(format!("{} s off the service's", ahead.abs()))
+                    .hint("set the clock, by NTP for instance")),
+            }
+        };
+    finding("clock", look())
+}
+
+fn agent(context: &Context) -> Finding {
+    let look = || {
+        let path = context.environment.agent.as_deref();
+        let path = path.ok_or_else(|| {
+            Failure::new("SSH_AUTH_SOCK is not set").hint("eval $(ssh-agent); without one, keys lie in files")
+        })?;
+        let held = crate::client::agent::Agent::connect(path)?.identities()?.len();
+        if held > 5 {
+            return Err(Failure::new(format!("{held} keys: sshd gives up after six tries"))
+                .hint("ssh-add -D, or IdentitiesOnly yes"));
+        }
+        Ok(format!("{} holds {held} keys", path.display()))
+    };
+    finding("ssh-agent", look())
+}
+
+fn identity(context: &Context) -> Finding {
+    let look = || {
+        let unknown = || Failure::new("your key is not known").hint("ssh-jit setup --identity FILE");
+        let path = context.config.identity.clone().ok_or_else(unknown)?;
+        let key = Identity::open(&path, context.agent(), &ask_passphrase)?.public_key().clone();
+        Ok(format!("{} {} is at hand", key.algorithm(), key.fingerprint()))
+    };
+    finding("identity", look())
+}
+
+/// Signing in shows that the policy knows name and key.
+fn policy(context: &Context) -> Finding {
+    let look = || {
+        let mut person = Person::open(context)?;
+        let roles: Vec<RoleView> = person.read("/v1/roles")?;
+        let ask = roles.iter().filter(|r| r.may_request).count();
+        let decide = roles.iter().filter(|r| r.may_decide).count();
+        Ok(format!("knows {} and this key: {ask} roles to ask for, {decide} to decide on", person.name))
+    };
+    finding("policy", look())
+}

@@ -1,0 +1,82 @@
+//! `ssh-jit done`: gives access back before it ends, and leaves nothing of it here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::client::state::Pending;
+use crate::client::subject::Subject;
+use crate::domain::statement::{Is, Return, Statement as _, Version, to_bytes};
+use crate::wire::Changed;
+
+use super::person::{Person, request_id, text};
+use super::{Context, Exit, Failure, ssh_config};
+
+/// What `done` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The request; not needed when only one is active
+    request: Option<String>,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let person = Person::open(context)?;
+    let pending = choose(&person, args.request.as_deref())?;
+    let held = pending.certificate.as_ref().ok_or_else(|| {
+        Failure::new(format!("{} has no certificate yet", pending.id)).hint(format!("ssh-jit withdraw {}", pending.id))
+    })?;
+    let certificate = held.certificate.split(' ').nth(1).and_then(|b64| STANDARD.decode(b64).ok());
+    let file = person.service.state.key_path(&pending.id);
+    let mut subject = Subject::find(&pending.key, &file, person.agent(), certificate.as_deref())?;
+    let (instance, name, nonce, at) = person.preamble()?;
+    let given = Return {
+        v: Version,
+        kind: Is,
+        instance,
+        person: name,
+        request: pending.digest,
+        id: pending.id.clone(),
+        serial: held.serial,
+        nonce,
+        at,
+    };
+    let bytes = to_bytes(&given);
+    let signature = subject.sign(Return::KIND.namespace(), &bytes)?;
+    let changed: Changed = person.service.api.post("/v1/returns", &text(bytes, &signature))?;
+    if let Some(mut agent) = person.agent() {
+        for blob in [certificate.as_deref(), Some(pending.key.blob())].into_iter().flatten() {
+            // It holds one of the two, or none any more.
+            let _ = agent.remove(blob);
+        }
+    }
+    person.service.state.forget(&pending.id)?;
+    ssh_config::write(context, &person.service)?;
+    if context.ui.json {
+        context.ui.data(&changed);
+    } else {
+        context.ui.good(format_args!("{} is given back; the key and its certificate are gone from here", pending.role));
+    }
+    Ok(Exit::Done)
+}
+
+fn choose(person: &Person<'_>, typed: Option<&str>) -> Result<Pending, Failure> {
+    if let Some(typed) = typed {
+        let id = request_id(typed)?;
+        return person
+            .service
+            .state
+            .pending(&id)?
+            .ok_or_else(|| Failure::new(format!("{id} was not asked for from here")));
+    }
+    let now = person.now()?;
+    let living =
+        |p: &Pending| p.person == person.name && p.certificate.as_ref().is_some_and(|held| held.valid_before > now);
+    let mut active: Vec<Pending> = person.service.state.all_pending()?.into_iter().filter(living).collect();
+    match active.len() {
+        0 => Err(Failure::new("nothing is active from here").hint("ssh-jit status")),
+        1 => Ok(active.remove(0)),
+        _ => {
+            let names: Vec<String> = active.iter().map(|p| format!("{} ({})", p.id, p.role)).collect();
+            Err(Failure::misuse(format!("several are active: {}", names.join(", "))).hint("ssh-jit done REQUEST"))
+        }
+    }
+}

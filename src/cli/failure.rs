@@ -1,0 +1,131 @@
+//! How a verb ends: exit codes that scripts can tell apart, one line of fact, at most one hint.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::client::agent::AgentError;
+use crate::client::api::ApiError;
+use crate::client::certificate::Surprise;
+use crate::client::identity::IdentityError;
+use crate::client::subject::SubjectError;
+use crate::config::ConfigError;
+use crate::domain::names::Invalid;
+use crate::domain::refusal::Refusal;
+
+/// The exit codes. They do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Refused or failed.
+    Failed = 1,
+    /// Not a command that there is.
+    Misuse = 2,
+    /// The request waits still.
+    Pending = 10,
+    /// Somebody said no.
+    Denied = 11,
+    /// Nobody decided, or nobody claimed, in time.
+    Lapsed = 12,
+    /// The policy does not let this person ask for it.
+    NotEligible = 13,
+    /// Access was ended.
+    Revoked = 14,
+    /// Nobody answers at the service's address.
+    Unreachable = 20,
+    /// The glass was not broken.
+    BreakGlassRefused = 30,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a verb did not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    /// The code to exit with.
+    pub exit: Exit,
+    /// A stable name for the reason.
+    pub code: String,
+    /// One line of fact.
+    pub message: String,
+    /// What to do, if anything.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with exit code 1.
+    pub fn new(message: impl ToString) -> Self {
+        Self { exit: Exit::Failed, code: "failed".to_owned(), message: message.to_string(), hint: None }
+    }
+
+    /// A failure with exit code 2.
+    pub fn misuse(message: impl ToString) -> Self {
+        Self { exit: Exit::Misuse, code: "misuse".to_owned(), ..Self::new(message) }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl ToString) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// The same with another exit code.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let failure = Self::new(&error);
+        match &error {
+            ApiError::Unreachable { .. } => Self { code: "unreachable".to_owned(), ..failure }
+                .exit(Exit::Unreachable)
+                .hint("if this is an emergency: ssh-jit break-glass ROLE --category outage --reason \"...\""),
+            ApiError::Refused { problem, .. } => {
+                let exit = match problem.code.as_str() {
+                    "not-eligible" | "unknown-person" => Exit::NotEligible,
+                    "denied" => Exit::Denied,
+                    "lapsed" => Exit::Lapsed,
+                    _ => Exit::Failed,
+                };
+                let failure = Self { code: problem.code.clone(), ..failure }.exit(exit);
+                match problem.code.as_str() {
+                    "stale" | "future" => {
+                        failure.hint("compare this machine's clock with the service's: ssh-jit doctor")
+                    }
+                    "not-eligible" => failure.hint("ssh-jit roles lists what you may ask for"),
+                    "unknown-key" | "not-their-key" => {
+                        failure.hint("the policy must list this key at your name; see --identity and --user")
+                    }
+                    _ => failure,
+                }
+            }
+            ApiError::Nonsense { .. } => Self { code: "nonsense".to_owned(), ..failure }.hint("see --server"),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self { code: refusal.code().to_owned(), ..Self::new(&refusal) }
+    }
+}
+
+macro_rules! plain {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error)
+            }
+        }
+    )*};
+}
+plain!(io::Error, ConfigError, IdentityError, AgentError, SubjectError, Surprise, Invalid, serde_json::Error);

@@ -1,0 +1,297 @@
+//! `ssh-jit login`: from asking to a certificate in the agent, with one signature of the person's.
+
+use std::num::NonZeroU32;
+
+use crate::client::certificate::{self, Checked, Expected};
+use crate::client::state::{Held, Pending};
+use crate::client::subject::Subject;
+use crate::domain::names::{HostName, RequestId, RoleName, Ticket};
+use crate::domain::request::State;
+use crate::domain::statement::{Claim, Is, Request, Statement as _, Version, to_bytes};
+use crate::domain::text::Reason;
+use crate::domain::time::{Seconds, Timestamp};
+use crate::domain::verify::Signed;
+use crate::random;
+use crate::wire::{Certified, DecisionView, RequestView, StateView, Submitted};
+
+use super::person::{Person, text};
+use super::ui::{length, shown, time};
+use super::{Context, Exit, Failure, ssh_config};
+
+/// What `login` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The role to ask for, or a request of yours to resume
+    #[arg(value_name = "ROLE|REQUEST")]
+    target: String,
+    /// For how long, as in 90m or 1h30m; the role's default where it is not given
+    #[arg(long = "for", value_name = "DURATION")]
+    length: Option<Seconds>,
+    /// Why: whoever decides reads this
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<Reason>,
+    /// The ticket or incident it is for
+    #[arg(long)]
+    ticket: Option<Ticket>,
+    /// Only for this host of the role (may be given several times)
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<HostName>,
+    /// Do not wait for the decision
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let mut person = Person::open(context)?;
+    // Roles are lower case and request ids upper case, so that neither can be taken for the other.
+    let resumed = args.target.parse::<RoleName>().err().and_then(|_| RequestId::from_typed(&args.target).ok());
+    if let Some(id) = resumed {
+        return resume(&person, &id, args.no_wait);
+    }
+    let role: RoleName = args.target.parse().map_err(Failure::misuse)?;
+    let reason = args.reason.clone().ok_or_else(|| {
+        Failure::misuse("a reason is needed: whoever decides reads it")
+            .hint(format!("ssh-jit login {role} --reason \"...\""))
+    })?;
+    if let Some(held) = living(&person, &role)?.filter(|_| args.hosts.is_empty()) {
+        let until = time(held.valid_before, person.now()?);
+        context.ui.good(format_args!("you have {role} until {until}; ssh-jit done gives it back"));
+        return Ok(Exit::Done);
+    }
+    let (mut pending, subject, view) = ask(&mut person, role, reason, args)?;
+    proceed(&person, &mut pending, subject, view, args.no_wait)
+}
+
+/// A certificate for this role that lives.
+fn living(person: &Person<'_>, role: &RoleName) -> Result<Option<Held>, Failure> {
+    let now = person.now()?;
+    let mine = person.service.state.all_pending()?.into_iter().filter(|p| p.person == person.name && p.role == *role);
+    Ok(mine.filter_map(|p| p.certificate).find(|held| held.valid_before > now.plus(30)))
+}
+
+fn ask(
+    person: &mut Person<'_>,
+    role: RoleName,
+    reason: Reason,
+    args: &Args,
+) -> Result<(Pending, Subject, RequestView), Failure> {
+    let (instance, name, nonce, at) = person.preamble()?;
+    let subject = Subject::new(&random::bytes())?;
+    let id = random::request_id();
+    let request = Request {
+        v: Version,
+        kind: Is,
+        instance,
+        person: name.clone(),
+        id: id.clone(),
+        role: role.clone(),
+        principals: Vec::new(),
+        hosts: args.hosts.clone(),
+        key: subject.public().clone(),
+        seconds: args.length,
+        start: None,
+        extends: None,
+        ticket: args.ticket.clone(),
+        reason,
+        nonce,
+        at,
+    };
+    let signed = person.sign(&request)?;
+    let submitted: Submitted = person.service.api.post("/v1/requests", &signed)?;
+    let pending = Pending {
+        id,
+        person: name,
+        role,
+        digest: Signed::try_from(&signed)?.digest(),
+        key: subject.public().clone(),
+        waiter: submitted.waiter,
+        certificate: None,
+    };
+    person.service.state.set_pending(&pending)?;
+    let lifetime = last_moment(&submitted.request).since(at);
+    let lifetime = u32::try_from(lifetime).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let comment = format!("ssh-jit {}", pending.id);
+    subject.keep(person.agent().as_mut(), &person.service.state.key_path(&pending.id), &comment, lifetime)?;
+    Ok((pending, subject, submitted.request))
+}
+
+/// When the request will have lapsed, whatever happens.
+fn last_moment(view: &RequestView) -> Timestamp {
+    match &view.state {
+        StateView::Requested { decide_by, .. } => decide_by.plus(view.terms.as_ref().map_or(0, |t| t.claim_within)),
+        StateView::Approved { claim_by } => *claim_by,
+        _ => view.at,
+    }
+}
+
+fn resume(person: &Person<'_>, id: &RequestId, no_wait: bool) -> Result<Exit, Failure> {
+    let unknown =
+        || Failure::new(format!("{id} was not asked for from here")).hint("ssh-jit status lists your requests");
+    let mut pending = person.service.state.pending(id)?.ok_or_else(unknown)?;
+    let now = person.now()?;
+    if let Some(held) = pending.certificate.as_ref().filter(|held| held.valid_before > now) {
+        person.context.ui.good(format_args!("{id}: the certificate is here until {}", time(held.valid_before, now)));
+        return Ok(Exit::Done);
+    }
+    let subject = Subject::find(&pending.key, &person.service.state.key_path(id), person.agent(), None)?;
+    let view = wait(person, &pending)?;
+    proceed(person, &mut pending, subject, view, no_wait)
+}
+
+/// From wherever the request is to its certificate, or to the reason why there is none.
+fn proceed(
+    person: &Person<'_>,
+    pending: &mut Pending,
+    subject: Subject,
+    mut view: RequestView,
+    no_wait: bool,
+) -> Result<Exit, Failure> {
+    let ui = &person.context.ui;
+    if let StateView::Requested { decide_by, .. } = &view.state {
+        let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
+        let needed = view.terms.as_ref().map_or(0, |t| t.approvals);
+        let until = time(*decide_by, person.now()?);
+        ui.say(format_args!("asked for {} as {}: request {}", pending.role, person.name, pending.id));
+        ui.say(format_args!("{needed} of {} must approve: {}; lapses {until}", names.len(), names.join(", ")));
+        if no_wait {
+            return Ok(left_pending(person, pending));
+        }
+        ui.say(format_args!("waiting (Ctrl-C keeps the request; ssh-jit login {} resumes)", pending.id));
+        while matches!(view.state, StateView::Requested { .. }) {
+            view = wait(person, pending)?;
+        }
+    }
+    for decision in &view.decisions {
+        ui.say(decided(decision, &view));
+    }
+    match &view.state {
+        StateView::Approved { .. } | StateView::Active { .. } => claim(person, pending, subject, &view),
+        other => ended(person, pending, &view, other),
+    }
+}
+
+fn left_pending(person: &Person<'_>, pending: &Pending) -> Exit {
+    if person.context.ui.json {
+        person.context.ui.data(&serde_json::json!({ "request": pending.id, "state": "requested" }));
+    } else {
+        person.context.ui.out(&pending.id);
+    }
+    Exit::Pending
+}
+
+/// One question, answered when something happens.
+fn wait(person: &Person<'_>, pending: &Pending) -> Result<RequestView, Failure> {
+    Ok(person.service.api.get_as(&format!("/v1/requests/{}/wait", pending.id), &pending.waiter)?)
+}
+
+fn decided(decision: &DecisionView, view: &RequestView) -> String {
+    let comment = match decision.comment.as_str() {
+        "" => String::new(),
+        text => format!(": \"{}\"", shown(text)),
+    };
+    let asked = view.terms.as_ref().map(|t| t.seconds);
+    let narrowed =
+        asked.filter(|asked| *asked != decision.seconds).map(|asked| format!(" (asked {asked})")).unwrap_or_default();
+    match decision.decision {
+        crate::domain::statement::Decision::Approve => {
+            format!("{} approved {}{narrowed}{comment}", decision.person, decision.seconds)
+        }
+        crate::domain::statement::Decision::Deny => format!("{} denied{comment}", decision.person),
+    }
+}
+
+fn ended(person: &Person<'_>, pending: &Pending, view: &RequestView, state: &StateView) -> Result<Exit, Failure> {
+    person.service.state.forget(&pending.id)?;
+    let name = State::from(state.clone()).name();
+    let exit = match state {
+        StateView::Denied => Exit::Denied,
+        StateView::Lapsed { .. } => Exit::Lapsed,
+        StateView::Revoked { .. } => Exit::Revoked,
+        _ => Exit::Failed,
+    };
+    let failure = Failure::new(format!("request {} is {name}", pending.id)).exit(exit);
+    let again = format!("ssh-jit login {} --reason \"{}\"", view.role, shown(view.reason.as_str()));
+    Err(Failure { code: name.to_owned(), ..failure.hint(again) })
+}
+
+fn claim(
+    person: &Person<'_>,
+    pending: &mut Pending,
+    mut subject: Subject,
+    view: &RequestView,
+) -> Result<Exit, Failure> {
+    let (instance, name, nonce, at) = person.preamble()?;
+    let claim = Claim {
+        v: Version,
+        kind: Is,
+        instance,
+        person: name,
+        request: pending.digest,
+        id: pending.id.clone(),
+        key: pending.key.fingerprint(),
+        nonce,
+        at,
+    };
+    let bytes = to_bytes(&claim);
+    let signature = subject.sign(Claim::KIND.namespace(), &bytes)?;
+    let issued: Certified = person.service.api.post("/v1/claims", &text(bytes, &signature))?;
+    let told = view.terms.as_ref();
+    let checked = certificate::check(
+        &issued.certificate,
+        &Expected {
+            cas: &person.service.trust.user_ca,
+            key: &pending.key,
+            key_id: &format!("ssh-jit/{}/{}/{}/", pending.id, pending.person, pending.role),
+            principals: told.map_or(&[], |terms| &terms.principals),
+            longest: told.map(|terms| terms.seconds),
+            now: person.now()?,
+        },
+    )?;
+    take(person, pending, &subject, issued, &checked)
+}
+
+/// Puts the certificate where plain ssh finds it.
+fn take(
+    person: &Person<'_>,
+    pending: &mut Pending,
+    subject: &Subject,
+    issued: Certified,
+    checked: &Checked,
+) -> Result<Exit, Failure> {
+    let (state, now) = (&person.service.state, person.now()?);
+    let lifetime =
+        u32::try_from(checked.valid_before.since(now)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let comment = format!("ssh-jit {} {}", pending.id, pending.role);
+    let in_agent = subject.certify(person.agent().as_mut(), &checked.blob, &comment, lifetime);
+    crate::files::write_private(&state.certificate_path(&pending.id), format!("{}\n", issued.certificate).as_bytes())?;
+    pending.certificate = Some(Held {
+        certificate: issued.certificate,
+        serial: issued.serial,
+        valid_before: checked.valid_before,
+        in_agent,
+    });
+    state.set_pending(pending)?;
+    ssh_config::write(person.context, &person.service)?;
+    let ui = &person.context.ui;
+    if ui.json {
+        ui.data(&serde_json::json!({
+            "request": pending.id, "role": pending.role, "serial": issued.serial, "principals": checked.principals,
+            "valid_after": issued.valid_after, "valid_before": checked.valid_before, "in_agent": in_agent,
+            "certificate": state.certificate_path(&pending.id),
+        }));
+        return Ok(Exit::Done);
+    }
+    let left = checked.valid_before.since(now).unsigned_abs();
+    ui.good(format_args!(
+        "{} until {}: {}",
+        pending.role,
+        time(checked.valid_before, now),
+        checked.principals.join(" ")
+    ));
+    if in_agent {
+        ui.say(format_args!("plain ssh works for {}; ssh-jit done gives it back", length(left)));
+    } else {
+        ui.say(format_args!("ssh finds it through {}", ssh_config::path(person.context).display()));
+    }
+    Ok(Exit::Done)
+}

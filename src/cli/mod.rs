@@ -1,0 +1,189 @@
+//! The command line: results on standard output, everything else on standard error as `ssh-jit: ...`;
+//! an error is one line of fact and at most one hint; exit codes say what became of a request.
+
+mod approve;
+mod audit;
+mod break_glass;
+mod ca;
+mod doctor;
+mod done;
+mod failure;
+mod init;
+mod login;
+mod person;
+mod policy;
+mod receipt;
+mod requests;
+mod roles;
+mod serve;
+mod setup;
+mod show;
+mod ssh_config;
+mod status;
+mod ui;
+mod verify;
+mod withdraw;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ClientConfig, Environment};
+use crate::domain::names::{InstanceId, PersonName};
+
+pub use failure::{Exit, Failure};
+pub use ui::Ui;
+
+/// Just-in-time access over SSH: ask for a role, have it approved, and log in with plain ssh until it ends.
+#[derive(Parser)]
+#[command(name = "ssh-jit", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Who is asking, and whom.
+#[derive(Args, Clone, Default)]
+struct Global {
+    /// The service's address [config: server, environment: SSH_JIT_SERVER]
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// Your name in the policy [config: user, environment: SSH_JIT_USER]
+    #[arg(long, global = true, value_name = "NAME")]
+    user: Option<PersonName>,
+    /// Your key, either half [config: identity, environment: SSH_JIT_IDENTITY]
+    #[arg(long, global = true, value_name = "FILE")]
+    identity: Option<std::path::PathBuf>,
+    /// The instance that must answer [config: instance, environment: SSH_JIT_INSTANCE]
+    #[arg(long, global = true, value_name = "HEX")]
+    instance: Option<InstanceId>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make a new service: keys, database, configuration, a policy to begin with
+    Init(init::Args),
+    /// Run the service
+    Serve(serve::Args),
+    /// Write your configuration and pin the service
+    Setup(setup::Args),
+    /// Ask for a role, wait for the decision, and have plain ssh work
+    Login(login::Args),
+    /// Your open requests and certificates
+    Status,
+    /// The roles that you may ask for or decide on
+    Roles,
+    /// Requests that you may see
+    Requests(requests::Args),
+    /// One request and everything that happened to it
+    Show(show::Args),
+    /// Approve a request, or less of it
+    Approve(approve::Approve),
+    /// Refuse a request
+    Deny(approve::Deny),
+    /// Take a request of yours back
+    Withdraw(withdraw::Args),
+    /// Give access back before it ends
+    Done(done::Args),
+    /// Get in when nobody can approve: a very short certificate for your emergency key
+    #[command(name = "break-glass")]
+    BreakGlass(break_glass::Args),
+    /// Close the review of a break-glass
+    Review(break_glass::ReviewArgs),
+    /// Check a policy file
+    #[command(subcommand)]
+    Policy(policy::Verb),
+    /// Read and verify the log
+    #[command(subcommand)]
+    Audit(audit::Verb),
+    /// Everything that proves one request, as one file
+    Receipt(receipt::Args),
+    /// Check a receipt, without any service
+    Verify(verify::Args),
+    /// The service's public keys
+    #[command(subcommand)]
+    Ca(ca::Verb),
+    /// What works here, and what to do about the rest
+    Doctor,
+}
+
+/// What every verb of a person's gets.
+#[derive(Clone)]
+struct Context {
+    ui: Ui,
+    environment: Environment,
+    config: ClientConfig,
+    clock: crate::clock::Clock,
+}
+
+/// Runs the command line; the only caller is `main`.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let json = cli.global.json;
+    match Environment::read().map_err(Failure::from).and_then(|environment| dispatch(cli, environment)) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            Ui::new(json, true).failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Help and version are results; everything else is misuse.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody may be there to read it.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Misuse.into() } else { Exit::Done.into() }
+}
+
+fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
+    let ui = Ui::new(cli.global.json, environment.no_color);
+    match cli.verb {
+        Verb::Init(args) => init::run(&ui, &args),
+        Verb::Serve(args) => serve::run(&ui, &environment, &args),
+        Verb::Policy(verb) => policy::run(&ui, &verb),
+        verb => {
+            let flags = ClientConfig {
+                server: cli.global.server,
+                user: cli.global.user,
+                identity: cli.global.identity,
+                emergency_identity: None,
+                instance: cli.global.instance,
+            };
+            let file = ClientConfig::load(&environment.config.join("config.toml"))?;
+            let config = flags.or(environment.client.clone()).or(file);
+            as_person(&Context { ui, environment, config, clock: crate::clock::Clock::System }, verb)
+        }
+    }
+}
+
+fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Setup(args) => setup::run(context, &args),
+        Verb::Login(args) => login::run(context, &args),
+        Verb::Status => status::run(context),
+        Verb::Roles => roles::run(context),
+        Verb::Requests(args) => requests::run(context, &args),
+        Verb::Show(args) => show::run(context, &args),
+        Verb::Approve(args) => approve::approve(context, &args),
+        Verb::Deny(args) => approve::deny(context, &args),
+        Verb::Withdraw(args) => withdraw::run(context, &args),
+        Verb::Done(args) => done::run(context, &args),
+        Verb::BreakGlass(args) => break_glass::run(context, &args),
+        Verb::Review(args) => break_glass::review(context, &args),
+        Verb::Audit(verb) => audit::run(context, &verb),
+        Verb::Receipt(args) => receipt::run(context, &args),
+        Verb::Verify(args) => verify::run(context, &args),
+        Verb::Ca(verb) => ca::run(context, &verb),
+        Verb::Doctor => Ok(doctor::run(context)),
+        Verb::Init(_) | Verb::Serve(_) | Verb::Policy(_) => Ok(Exit::Misuse),
+    }
+}

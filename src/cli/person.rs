@@ -1,0 +1,199 @@
+//! A person at work: who they are, which service answers, and how they sign.
+
+use serde::de::DeserializeOwned;
+
+use crate::client::agent::Agent;
+use crate::client::api::{Api, ApiError};
+use crate::client::identity::Identity;
+use crate::client::state::{SavedSession, State};
+use crate::domain::names::{InstanceId, Nonce, PersonName, RequestId};
+use crate::domain::sshsig::SshSig;
+use crate::domain::statement::{self, Is, Session, Statement, Version};
+use crate::domain::time::Timestamp;
+use crate::domain::trust::Trust;
+use crate::domain::verify::Signed;
+use crate::random;
+use crate::wire::{Now, SessionView, SignedText};
+
+use super::{Context, Failure};
+
+/// A clock that is further off than this makes statements that nobody should sign, in seconds.
+const CLOCK_OFF: i64 = 300;
+
+/// A service that answered and is the one that was pinned.
+pub(super) struct Service {
+    pub(super) api: Api,
+    pub(super) state: State,
+    pub(super) trust: Trust,
+    /// The service's time less this machine's, in seconds.
+    ahead: i64,
+}
+
+/// What a person signs with, for one service.
+pub(super) struct Person<'c> {
+    pub(super) context: &'c Context,
+    pub(super) service: Service,
+    pub(super) name: PersonName,
+    identity: Option<Identity>,
+}
+
+impl Service {
+    /// Asks the service for its time and pins its trust document, or compares it with the pinned one.
+    pub(super) fn open(context: &Context) -> Result<Self, Failure> {
+        let url = context.config.server.as_deref().ok_or_else(|| {
+            Failure::misuse("no service is known")
+                .hint("ssh-jit setup --server URL, or --server URL, or SSH_JIT_SERVER")
+        })?;
+        let (api, state) = (Api::new(url), State::open(&context.environment.state, url)?);
+        let now: Now = api.get("/v1/now")?;
+        let ahead = now.now.second().since(context.clock.now().second());
+        let trust = pinned(context, &api, &state, &now)?;
+        Ok(Self { api, state, trust, ahead })
+    }
+
+    /// The service's time.
+    pub(super) fn now(&self, context: &Context) -> Timestamp {
+        context.clock.now().second().plus(self.ahead)
+    }
+
+    /// How far this machine's clock is behind the service's, in seconds.
+    pub(super) fn ahead(&self) -> i64 {
+        self.ahead
+    }
+}
+
+/// The pinned document, replaced by a newer one that it vouches for.
+fn pinned(context: &Context, api: &Api, state: &State, now: &Now) -> Result<Trust, Failure> {
+    let stranger = |instance: &InstanceId| {
+        Failure::new(format!("another service answers at {}: instance {instance}", api.url()))
+            .hint("somebody may be in between; ask an administrator before you trust it")
+    };
+    if let Some(wanted) = context.config.instance.as_ref().filter(|wanted| **wanted != now.instance) {
+        return Err(stranger(&now.instance).hint(format!("instance {wanted} is configured")));
+    }
+    let known = state.trust()?.map(|text| Signed::try_from(&text)).transpose()?;
+    let known = known.map(|signed| Trust::first_contact(&signed)).transpose()?;
+    match known {
+        Some(trust) if trust.instance != now.instance => Err(stranger(&now.instance)),
+        Some(trust) if trust.number == now.trust => Ok(trust),
+        Some(trust) => {
+            let text: SignedText = api.get("/v1/trust")?;
+            let next = trust.successor(&Signed::try_from(&text)?)?;
+            state.set_trust(&text)?;
+            Ok(next)
+        }
+        None => {
+            let text: SignedText = api.get("/v1/trust")?;
+            let trust = Trust::first_contact(&Signed::try_from(&text)?)?;
+            if trust.instance != now.instance {
+                return Err(stranger(&trust.instance));
+            }
+            state.set_trust(&text)?;
+            let ca = trust.user_ca.first().map(|key| key.fingerprint().to_string()).unwrap_or_default();
+            context.ui.say(format_args!("first contact with {}: instance {}, user CA {ca}", api.url(), trust.instance));
+            Ok(trust)
+        }
+    }
+}
+
+impl<'c> Person<'c> {
+    /// Finds out who asks and whom; opens no key yet.
+    pub(super) fn open(context: &'c Context) -> Result<Self, Failure> {
+        let name = context.config.user.clone().ok_or_else(|| {
+            Failure::misuse("your name in the policy is not known")
+                .hint("ssh-jit setup, or --user NAME, or SSH_JIT_USER")
+        })?;
+        Ok(Self { context, service: Service::open(context)?, name, identity: None })
+    }
+
+    /// The service's time, refused when this machine's clock is far off: it would date what is signed.
+    pub(super) fn now(&self) -> Result<Timestamp, Failure> {
+        let off = self.service.ahead().abs();
+        if off > CLOCK_OFF {
+            return Err(Failure::new(format!(
+                "this machine's clock is {off} s off the service's, so nothing is signed"
+            ))
+            .hint("set the clock; if it is right, the service's is wrong: tell an administrator"));
+        }
+        Ok(self.service.now(self.context))
+    }
+
+    /// The agent, if there is one.
+    pub(super) fn agent(&self) -> Option<Agent> {
+        self.context.agent()
+    }
+
+    /// Signs a statement with the person's everyday key.
+    pub(super) fn sign<T: Statement>(&mut self, statement: &T) -> Result<SignedText, Failure> {
+        if self.identity.is_none() {
+            let path = self.context.config.identity.clone().ok_or_else(|| {
+                Failure::misuse("your key is not known")
+                    .hint("ssh-jit setup --identity FILE, or --identity FILE, or SSH_JIT_IDENTITY")
+            })?;
+            self.identity = Some(Identity::open(&path, self.agent(), &super::ui::ask_passphrase)?);
+        }
+        let Some(identity) = &mut self.identity else { return Err(Failure::new("no key")) };
+        if identity.public_key().application().is_some() {
+            self.context.ui.say("touch your security key");
+        }
+        let bytes = statement::to_bytes(statement);
+        let signature = identity.sign(T::KIND.namespace(), &bytes)?;
+        Ok(text(bytes, &signature))
+    }
+
+    /// Reads with a bearer, bought when there is none that counts.
+    pub(super) fn read<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Failure> {
+        let bearer = self.bearer()?;
+        match self.service.api.get_as(path, &bearer) {
+            // The service may have forgotten it, or the policy the key: try once more from the start.
+            Err(ApiError::Refused { status: 401, .. }) => {
+                self.service.state.forget_session()?;
+                let bearer = self.bearer()?;
+                Ok(self.service.api.get_as(path, &bearer)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn bearer(&mut self) -> Result<String, Failure> {
+        let now = self.now()?;
+        if let Some(saved) = self.service.state.session(&self.name, now)? {
+            return Ok(saved.bearer);
+        }
+        let statement = Session {
+            v: Version,
+            kind: Is,
+            instance: self.service.trust.instance.clone(),
+            person: self.name.clone(),
+            nonce: random::nonce(),
+            at: now,
+        };
+        let signed = self.sign(&statement)?;
+        let bought: SessionView = self.service.api.post("/v1/sessions", &signed)?;
+        let saved = SavedSession { bearer: bought.bearer, person: self.name.clone(), until: bought.until };
+        self.service.state.set_session(&saved)?;
+        Ok(saved.bearer)
+    }
+
+    /// What every statement begins with.
+    pub(super) fn preamble(&self) -> Result<(InstanceId, PersonName, Nonce, Timestamp), Failure> {
+        Ok((self.service.trust.instance.clone(), self.name.clone(), random::nonce(), self.now()?))
+    }
+}
+
+impl Context {
+    /// The agent, if there is one.
+    pub(super) fn agent(&self) -> Option<Agent> {
+        self.environment.agent.as_deref().and_then(|path| Agent::connect(path).ok())
+    }
+}
+
+/// A statement's bytes and their signature, as they travel.
+pub(super) fn text(bytes: Vec<u8>, signature: &SshSig) -> SignedText {
+    (&Signed::new(bytes, signature.clone())).into()
+}
+
+/// A request's id as a person types it.
+pub(super) fn request_id(typed: &str) -> Result<RequestId, Failure> {
+    RequestId::from_typed(typed).map_err(|e| Failure::misuse(e).hint("ssh-jit status lists your requests"))
+}

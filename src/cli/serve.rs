@@ -1,0 +1,119 @@
+//! `ssh-jit serve`: opens everything, refuses to start on anything doubtful, and runs the service.
+
+use std::fs;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::ca::{self, Keys, Passphrase};
+use crate::clock::Clock;
+use crate::config::{Environment, ServiceConfig};
+use crate::domain::policy::Policy;
+use crate::http;
+use crate::service::{self, Parts, Service, Settings};
+use crate::store::Store;
+
+use super::{Exit, Failure, Ui, ui};
+
+/// What `serve` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The service's file
+    #[arg(long, value_name = "FILE", default_value = "ssh-jit.toml")]
+    config: PathBuf,
+    /// Read the CA keys' passphrase from this file descriptor
+    #[arg(long, value_name = "N")]
+    passphrase_fd: Option<u32>,
+}
+
+pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exit, Failure> {
+    log_to_stderr();
+    let config = ServiceConfig::load(&args.config)?;
+    let keys = Keys::load(&config.ca_keys, || passphrase(environment, args.passphrase_fd))?;
+    let parts = Parts {
+        store: Store::open(&config.database, &config.base)?,
+        signed_trust: ca::read_trust(&config.ca_keys)?,
+        journal: service::open_journal(&config.journal, &keys)?,
+        policy: load_policy(&config.policy)?,
+        clock: Clock::System,
+        settings: Settings { clock_skew: config.clock_skew, remembered: config.remembered },
+        keys,
+    };
+    let listening = http::bind(config.listen).map_err(|e| Failure::new(format!("listen: {}: {e}", config.listen)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let service = Service::start(parts).await?;
+        // Printed when connections are taken: whoever waits for this line need not try.
+        ui.say(format_args!("listening on {}, instance {}", listening.address, service.trust().instance));
+        tokio::spawn(reload_on_hangup(Arc::clone(&service), config.policy.clone()));
+        http::serve(listening, service, asked_to_end()?).await?;
+        Ok(Exit::Done)
+    })
+}
+
+/// Reads a policy file. The error begins with the file's name.
+pub(super) fn load_policy(path: &Path) -> Result<Policy, Failure> {
+    let text = fs::read_to_string(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+    Policy::parse(&text).map_err(|e| Failure::new(format!("{}:{e}", path.display())))
+}
+
+/// SIGHUP: the new policy, whole, or the old one stays.
+async fn reload_on_hangup(service: Arc<Service>, path: PathBuf) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        let loaded = match load_policy(&path) {
+            Ok(policy) => service.load_policy(policy, false).await.map_err(|e| e.to_string()),
+            Err(failure) => Err(failure.message),
+        };
+        match loaded {
+            Ok(()) => tracing::info!(policy = %service.policy().digest(), "policy loaded"),
+            Err(error) => tracing::error!(error, "the policy was refused; the running one stays"),
+        }
+    }
+}
+
+fn asked_to_end() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// From the descriptor, systemd's credential, or the terminal. Never from arguments or the environment,
+/// which others can read.
+fn passphrase(environment: &Environment, descriptor: Option<u32>) -> io::Result<Passphrase> {
+    let credential = environment.credentials.as_ref().map(|folder| folder.join("ca-passphrase"));
+    let file = match descriptor {
+        Some(number) => Some(PathBuf::from(format!("/proc/self/fd/{number}"))),
+        None => credential.filter(|path| path.exists()),
+    };
+    match file {
+        Some(path) => {
+            let text = Zeroizing::new(fs::read_to_string(path)?);
+            Ok(Zeroizing::new(text.trim_end_matches('\n').to_owned()))
+        }
+        None if io::stdin().is_terminal() => ui::ask_passphrase("passphrase of the CA keys"),
+        None => {
+            let message = "the keys are encrypted; give the passphrase by --passphrase-fd, the credential ca-passphrase, or a terminal";
+            Err(io::Error::other(message))
+        }
+    }
+}
+
+/// JSON where nobody reads along, so that no text can forge a line.
+fn log_to_stderr() {
+    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(tracing::Level::INFO);
+    if io::stderr().is_terminal() { builder.with_target(false).init() } else { builder.json().init() }
+}
+
+impl From<service::Error> for Failure {
+    fn from(error: service::Error) -> Self {
+        Self::new(error)
+    }
+}

@@ -1,0 +1,69 @@
+//! `ssh-jit show`: one request and everything that happened to it.
+
+use crate::domain::event::Event;
+use crate::domain::names::HostName;
+use crate::wire::RequestView;
+
+use super::person::{Person, request_id};
+use super::ui::{shown, time};
+use super::{Context, Exit, Failure};
+
+/// What `show` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The request
+    request: String,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let mut person = Person::open(context)?;
+    let id = request_id(&args.request)?;
+    let view: RequestView = person.read(&format!("/v1/requests/{id}"))?;
+    if context.ui.json {
+        context.ui.data(&view);
+        return Ok(Exit::Done);
+    }
+    let (ui, now) = (&context.ui, person.now()?);
+    ui.out(format_args!("{} asks for {}: {}", view.person, view.role, super::requests::state(&view.state)));
+    ui.out(format_args!("  why        \"{}\"", shown(view.reason.as_str())));
+    if let Some(ticket) = &view.ticket {
+        ui.out(format_args!("  ticket     {ticket}"));
+    }
+    if let Some(terms) = &view.terms {
+        let hosts: Vec<&str> = terms.hosts.iter().map(HostName::as_str).collect();
+        ui.out(format_args!(
+            "  for        {} on {}",
+            terms.seconds,
+            if hosts.is_empty() { "any host".to_owned() } else { hosts.join(", ") }
+        ));
+    }
+    let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
+    ui.out(format_args!("  may decide {}", names.join(", ")));
+    for decision in &view.decisions {
+        let comment = shown(decision.comment.as_str());
+        ui.out(format_args!("  {} by {} for {} \"{comment}\"", decision.decision, decision.person, decision.seconds));
+    }
+    for event in &view.events {
+        ui.out(format_args!("  {}  {}", time(event.at.second(), now), story(event)));
+    }
+    Ok(Exit::Done)
+}
+
+/// One line about an event.
+pub(super) fn story(event: &Event) -> String {
+    let mut line = event.kind.to_string();
+    for part in [
+        event.person.as_ref().map(ToString::to_string),
+        event.role.as_ref().map(ToString::to_string),
+        event.request.as_ref().map(ToString::to_string),
+        event.serial.map(|serial| format!("serial {serial}")),
+        event.detail.as_ref().map(|detail| shown(detail)),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        line.push_str("  ");
+        line.push_str(&part);
+    }
+    line
+}

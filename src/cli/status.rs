@@ -1,0 +1,36 @@
+//! `ssh-jit status`: the caller's open requests, and what is left of each.
+
+use crate::wire::{RequestView, StateView};
+
+use super::person::Person;
+use super::ui::time;
+use super::{Context, Exit, Failure};
+
+pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+    let mut person = Person::open(context)?;
+    let found: Vec<RequestView> = person.read("/v1/requests?list=mine")?;
+    if context.ui.json {
+        context.ui.data(&found);
+        return Ok(Exit::Done);
+    }
+    if found.is_empty() {
+        context.ui.say("nothing is open; ssh-jit roles lists what you may ask for");
+        return Ok(Exit::Done);
+    }
+    let now = person.now()?;
+    let row = |r: &RequestView| {
+        vec![r.id.to_string(), r.role.to_string(), super::requests::state(&r.state), until(&r.state, now)]
+    };
+    context.ui.table(&["REQUEST", "ROLE", "STATE", "UNTIL"], &found.iter().map(row).collect::<Vec<_>>());
+    Ok(Exit::Done)
+}
+
+/// When time will change it.
+fn until(state: &StateView, now: crate::domain::time::Timestamp) -> String {
+    match state {
+        StateView::Requested { decide_by: at, .. }
+        | StateView::Approved { claim_by: at }
+        | StateView::Active { ends: at, .. } => time(*at, now),
+        _ => String::new(),
+    }
+}

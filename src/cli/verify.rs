@@ -1,0 +1,195 @@
+//! `ssh-jit verify`: checks a receipt offline, years later: who asked, who approved, what exactly was
+//! certified, and that the log holds it. It trusts the pinned trust document and nothing else; the
+//! rules are the very functions by which the certificate was issued.
+
+use std::fs;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::domain::certificate::ToBeSigned;
+use crate::domain::event::{Event, EventKind, HEAD_NAMESPACE, Head};
+use crate::domain::grant::Grant;
+use crate::domain::policy::Policy;
+use crate::domain::sshsig::Expect;
+use crate::domain::statement::{Approval, Claim, Decision, Request, Statement};
+use crate::domain::tree::verify_inclusion;
+use crate::domain::trust::Trust;
+use crate::domain::verify::{Signed, Verified, VerifiedSet};
+use crate::wire::{ReceiptView, SignedText};
+
+use super::ui::shown;
+use super::{Context, Exit, Failure, audit};
+
+/// What `verify` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The receipt, as `ssh-jit receipt` prints it
+    file: PathBuf,
+    /// The trust document that you believe; without it, the one pinned for the configured service
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let text = fs::read_to_string(&args.file).map_err(|e| Failure::new(format!("{}: {e}", args.file.display())))?;
+    let receipt: ReceiptView = serde_json::from_str(&text)
+        .map_err(|e| Failure::new(format!("{}: it is not a receipt: {e}", args.file.display())))?;
+    let trust = believed(context, args, &receipt)?;
+    let policy = Policy::parse(&receipt.policy).map_err(|e| wrong(format!("its policy does not parse: {e}")))?;
+    logged(&receipt, &trust)?;
+    let case = Case::read(&receipt, &trust, &policy)?;
+    let certified = case.certified(&receipt, &trust, &policy)?;
+    report(context, &receipt, &case, certified.as_ref());
+    Ok(Exit::Done)
+}
+
+fn wrong(what: impl ToString) -> Failure {
+    Failure {
+        code: "receipt-wrong".to_owned(),
+        ..Failure::new(format!("the receipt proves nothing: {}", what.to_string()))
+    }
+}
+
+/// The trust document that the reader believes, which the receipt's must be, or follow.
+fn believed(context: &Context, args: &Args, receipt: &ReceiptView) -> Result<Trust, Failure> {
+    let theirs = Signed::try_from(&receipt.trust)?;
+    let pinned: Option<SignedText> = match (&args.trust, &context.config.server) {
+        (Some(path), _) => {
+            let signature = fs::read_to_string(path.with_extension("json.sig"))
+                .map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+            Some(SignedText { text: fs::read_to_string(path)?, signature })
+        }
+        (None, Some(url)) => crate::client::state::State::open(&context.environment.state, url)?.trust()?,
+        (None, None) => None,
+    };
+    let Some(pinned) = pinned else {
+        context.ui.say("no trust document is pinned here, so the receipt's own is believed: compare its keys below with what you know");
+        let trust = Trust::first_contact(&theirs)?;
+        for key in &trust.user_ca {
+            context.ui.say(format_args!("user CA {}", key.fingerprint()));
+        }
+        return Ok(trust);
+    };
+    let known = Trust::first_contact(&Signed::try_from(&pinned)?)?;
+    known.successor(&theirs).map_err(|e| wrong(format!("its trust document is not the pinned service's: {e}")))
+}
+
+/// Every event leads to the signed head.
+fn logged(receipt: &ReceiptView, trust: &Trust) -> Result<(), Failure> {
+    let signed = Signed::try_from(&receipt.head)?;
+    signed.is_by(&trust.log_key, HEAD_NAMESPACE).map_err(|_| wrong("its head is not signed by the log key"))?;
+    let head: Head = serde_json::from_slice(signed.bytes())?;
+    if head.instance != trust.instance {
+        return Err(wrong("its head is another service's"));
+    }
+    for event in &receipt.events {
+        let leaf = audit::digest_of(&event.leaf);
+        let index = event.seq.checked_sub(1).ok_or_else(|| wrong("an event has number 0"))?;
+        if !verify_inclusion(&leaf, index, head.size, &event.proof, &head.root) {
+            return Err(wrong(format!("event {} is not in the log that its head covers", event.seq)));
+        }
+    }
+    Ok(())
+}
+
+/// The statements of a receipt, each verified.
+struct Case {
+    request: Verified<Request>,
+    decisions: Vec<Verified<Approval>>,
+    claim: Option<Verified<Claim>>,
+}
+
+impl Case {
+    fn read(receipt: &ReceiptView, trust: &Trust, policy: &Policy) -> Result<Self, Failure> {
+        let signed = receipt.statements.iter().map(Signed::try_from).collect::<Result<Vec<_>, _>>()?;
+        let (first, rest) = signed.split_first().ok_or_else(|| wrong("it holds no statement"))?;
+        let asked: Request = first.claims()?;
+        policy.signer(&asked.person, first.signature().key()).map_err(|e| wrong(format!("the request: {e}")))?;
+        let mut case = Self { request: verified(first, trust)?, decisions: Vec::new(), claim: None };
+        for signed in rest {
+            if signed.claims::<Approval>().is_ok() {
+                case.decisions.push(verified(signed, trust)?);
+            } else {
+                case.claim = Some(verified(signed, trust)?);
+            }
+        }
+        for decision in &case.decisions {
+            crate::domain::approval::may_decide(policy, &case.request, decision)
+                .map_err(|e| wrong(format!("a decision: {e}")))?;
+        }
+        Ok(case)
+    }
+
+    /// Makes the certificate again from the statements, and compares it with what was signed and logged.
+    fn certified(&self, receipt: &ReceiptView, trust: &Trust, policy: &Policy) -> Result<Option<Grant>, Failure> {
+        let (Some(claim), Some(tbs)) = (&self.claim, &receipt.tbs) else { return Ok(None) };
+        let tbs = STANDARD.decode(tbs).map_err(|_| wrong("its certificate is not base64"))?;
+        let digest = crate::domain::digest::Digest::of(&tbs);
+        let claimed = receipt.events.iter().filter_map(|e| serde_json::from_str::<Event>(&e.leaf).ok());
+        let claimed = claimed.into_iter().find(|e| e.kind == EventKind::Claimed && e.tbs == Some(digest));
+        let claimed = claimed.ok_or_else(|| wrong("the log does not hold its certificate"))?;
+        let serial = claimed.serial.ok_or_else(|| wrong("the log gives its certificate no serial"))?;
+        let nonce = crate::domain::certificate::nonce_of(&tbs).ok_or_else(|| wrong("its certificate has no nonce"))?;
+        // The service's skew is not in the receipt: it is whatever makes the bytes the same.
+        for skew in 0..=60 {
+            let grant = Grant::access(policy, &self.request, &self.decisions, claim, skew)
+                .map_err(|e| wrong(format!("its statements do not lead to a certificate: {e}")))?;
+            for ca in &trust.user_ca {
+                if ToBeSigned::new(grant.clone(), serial, nonce, ca).bytes() == tbs {
+                    return Ok(Some(grant));
+                }
+            }
+        }
+        Err(wrong("its certificate holds something else than its statements lead to"))
+    }
+}
+
+fn verified<T: Statement>(signed: &Signed, trust: &Trust) -> Result<Verified<T>, Failure> {
+    let expect = Expect::SshKey { verified: false };
+    let seen = VerifiedSet::new(0);
+    Verified::check(signed, signed.signature().key(), expect, &trust.instance, &seen)
+        .map_err(|e| wrong(format!("a {}: {e}", T::KIND.as_str())))
+}
+
+fn report(context: &Context, receipt: &ReceiptView, case: &Case, grant: Option<&Grant>) {
+    let (ui, asked) = (&context.ui, case.request.get());
+    if ui.json {
+        let approvers: Vec<_> = case.decisions.iter().map(|d| d.get().person.clone()).collect();
+        ui.data(&serde_json::json!({
+            "request": asked.id, "person": asked.person, "role": asked.role, "approvers": approvers,
+            "certified": grant.is_some(), "key_id": grant.map(Grant::key_id), "events": receipt.events.len(),
+        }));
+        return;
+    }
+    ui.out(format_args!(
+        "{} asked for {} at {}: \"{}\"",
+        asked.person,
+        asked.role,
+        asked.at,
+        shown(asked.reason.as_str())
+    ));
+    for decision in case.decisions.iter().map(Verified::get) {
+        let verb = if decision.decision == Decision::Approve { "approved" } else { "denied" };
+        ui.out(format_args!("{} {verb} {} at {}", decision.person, decision.seconds, decision.at));
+    }
+    match grant {
+        None => ui.out("no certificate was made"),
+        Some(grant) => {
+            let principals: Vec<String> = grant.principals().iter().map(ToString::to_string).collect();
+            ui.out(format_args!(
+                "certified {} from {} to {}",
+                principals.join(" "),
+                grant.valid_after(),
+                grant.valid_before()
+            ));
+            ui.out(format_args!("key id {}", grant.key_id()));
+        }
+    }
+    ui.good(format_args!(
+        "proven by {} statements and {} events of the log",
+        receipt.statements.len(),
+        receipt.events.len()
+    ));
+}

@@ -1,0 +1,83 @@
+//! What a client checks before it uses a certificate: a service that is wrong, or not the one that was
+//! pinned, must not get the person to use something else than they asked for.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ssh_key::Certificate;
+use ssh_key::certificate::CertType;
+
+use crate::domain::key::PublicKey;
+use crate::domain::names::Principal;
+use crate::domain::time::{Seconds, Timestamp};
+
+/// What was asked for, and so what the certificate may hold.
+#[derive(Debug)]
+pub struct Expected<'a> {
+    /// The CA keys that were pinned.
+    pub cas: &'a [PublicKey],
+    /// The key that is to be certified.
+    pub key: &'a PublicKey,
+    /// What the key id must begin with.
+    pub key_id: &'a str,
+    /// The principals that were asked for or told; empty when the service chose.
+    pub principals: &'a [Principal],
+    /// The longest that was asked for or told.
+    pub longest: Option<Seconds>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A certificate that holds no more than was asked for.
+#[derive(Debug)]
+pub struct Checked {
+    /// The wire form, as agents take it.
+    pub blob: Vec<u8>,
+    /// The first second in which it counts no more.
+    pub valid_before: Timestamp,
+    /// What it opens.
+    pub principals: Vec<String>,
+}
+
+/// The service sent something else than what was asked for: named by the field.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate is not used: its {0} is not what was asked for")]
+pub struct Surprise(pub &'static str);
+
+/// Checks a certificate in its one-line form.
+pub fn check(line: &str, expected: &Expected<'_>) -> Result<Checked, Surprise> {
+    let blob = line.split(' ').nth(1).and_then(|b64| STANDARD.decode(b64.trim()).ok()).ok_or(Surprise("form"))?;
+    let certificate = Certificate::from_bytes(&blob).map_err(|_| Surprise("form"))?;
+    if certificate.cert_type() != CertType::User {
+        return Err(Surprise("type"));
+    }
+    if !expected.cas.iter().any(|ca| ca.data() == certificate.signature_key())
+        || certificate.verify_signature().is_err()
+    {
+        return Err(Surprise("CA"));
+    }
+    if certificate.public_key() != expected.key.data() {
+        return Err(Surprise("key"));
+    }
+    if !certificate.key_id().starts_with(expected.key_id) {
+        return Err(Surprise("key id"));
+    }
+    let principals: Vec<String> = certificate.valid_principals().to_vec();
+    let told: Vec<String> = expected.principals.iter().map(ToString::to_string).collect();
+    if principals.is_empty() || !(told.is_empty() || principals.iter().all(|p| told.contains(p))) {
+        return Err(Surprise("principals"));
+    }
+    let (after, before) = (certificate.valid_after(), certificate.valid_before());
+    let length = before.checked_sub(after).and_then(Seconds::new).ok_or(Surprise("window"))?;
+    let valid_before = i64::try_from(before).map(Timestamp::from_unix).map_err(|_| Surprise("window"))?;
+    if expected.longest.is_some_and(|longest| length > longest) || valid_before <= expected.now {
+        return Err(Surprise("window"));
+    }
+    let permitted = |name: &String| name.starts_with("permit-");
+    let restricted = |name: &String| ["force-command", "source-address", "verify-required"].contains(&name.as_str());
+    let honest =
+        certificate.extensions().keys().all(permitted) && certificate.critical_options().keys().all(restricted);
+    if !honest {
+        return Err(Surprise("options"));
+    }
+    Ok(Checked { blob, valid_before, principals })
+}

@@ -1,0 +1,187 @@
+//! What operators and people set: the service's file, a person's file, and the environment, which
+//! nothing else reads.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::domain::names::{InstanceId, PersonName};
+
+/// A setting that cannot be used. Names file, line and field.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// `ssh-jit.toml`, with its paths made absolute or relative to the working folder.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// What people open.
+    pub url: String,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The folder of the service's keys.
+    pub ca_keys: PathBuf,
+    /// The policy.
+    pub policy: PathBuf,
+    /// `sqlite:FILE`.
+    pub database: String,
+    /// The break-glass journal.
+    pub journal: PathBuf,
+    /// Something else terminates TLS before it: then any address may be listened on.
+    #[serde(default)]
+    pub behind_proxy: bool,
+    /// By how many seconds windows are shifted early, for hosts whose clocks are behind.
+    #[serde(default = "five")]
+    pub clock_skew: u32,
+    /// How many verified statements are remembered in memory.
+    #[serde(default = "many")]
+    pub remembered: usize,
+    /// The folder that the paths above are relative to.
+    #[serde(skip)]
+    pub base: PathBuf,
+}
+
+fn five() -> u32 {
+    5
+}
+
+fn many() -> usize {
+    100_000
+}
+
+impl ServiceConfig {
+    /// Reads the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let fail = |message: String| ConfigError(format!("{}:{message}", path.display()));
+        let text = fs::read_to_string(path).map_err(|e| fail(format!(" {e}; run ssh-jit init to make one")))?;
+        let mut config: Self = toml::from_str(&text).map_err(|e| fail(in_file(&text, &e)))?;
+        let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for relative in [&mut config.ca_keys, &mut config.policy, &mut config.journal] {
+            *relative = base.join(&relative);
+        }
+        base.clone_into(&mut config.base);
+        if !config.url.starts_with("http://") && !config.url.starts_with("https://") {
+            return Err(fail(" url: write http://... or https://...".to_owned()));
+        }
+        if !config.listen.ip().is_loopback() && !config.behind_proxy {
+            let message = " listen: plain HTTP is served on loopback only; put a proxy with TLS before it and set behind_proxy = true";
+            return Err(fail(message.to_owned()));
+        }
+        if config.clock_skew > 60 {
+            return Err(fail(" clock_skew: at most 60 seconds".to_owned()));
+        }
+        Ok(config)
+    }
+}
+
+/// A person's `config.toml`, each value of which a flag or the environment may replace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    /// The service's address.
+    pub server: Option<String>,
+    /// The person's name in the policy.
+    pub user: Option<PersonName>,
+    /// The person's key, either half of the pair.
+    pub identity: Option<PathBuf>,
+    /// The emergency key, either half of the pair.
+    pub emergency_identity: Option<PathBuf>,
+    /// The instance that must answer; pinned at first contact where it is not set.
+    pub instance: Option<InstanceId>,
+}
+
+impl ClientConfig {
+    /// Reads the file; one that is not there is empty.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                toml::from_str(&text).map_err(|e| ConfigError(format!("{}:{}", path.display(), in_file(&text, &e))))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(ConfigError(format!("{}: {e}", path.display()))),
+        }
+    }
+
+    /// These values, and where one is missing, `other`'s.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            server: self.server.or(other.server),
+            user: self.user.or(other.user),
+            identity: self.identity.or(other.identity),
+            emergency_identity: self.emergency_identity.or(other.emergency_identity),
+            instance: self.instance.or(other.instance),
+        }
+    }
+}
+
+/// What the environment says.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// The person's home.
+    pub home: PathBuf,
+    /// Where configuration lies: `~/.config/ssh-jit`.
+    pub config: PathBuf,
+    /// Where state lies: `~/.local/state/ssh-jit`.
+    pub state: PathBuf,
+    /// The agent's socket.
+    pub agent: Option<PathBuf>,
+    /// systemd's folder of credentials.
+    pub credentials: Option<PathBuf>,
+    /// Whether colour is unwanted.
+    pub no_color: bool,
+    /// The account's name.
+    pub account: Option<String>,
+    /// `SSH_JIT_SERVER`, `SSH_JIT_USER`, `SSH_JIT_IDENTITY`, `SSH_JIT_EMERGENCY_IDENTITY`, `SSH_JIT_INSTANCE`.
+    pub client: ClientConfig,
+}
+
+impl Environment {
+    /// Reads it.
+    pub fn read() -> Result<Self, ConfigError> {
+        let parsed = |name: &str| Ok::<_, ConfigError>(text(name)?.filter(|value| !value.is_empty()));
+        let bad = |name: &str, e: &dyn std::fmt::Display| ConfigError(format!("{name}: {e}"));
+        let home = path("HOME").unwrap_or_else(|| PathBuf::from("/"));
+        let client = ClientConfig {
+            server: parsed("SSH_JIT_SERVER")?,
+            user: parsed("SSH_JIT_USER")?.map(|v| v.parse().map_err(|e| bad("SSH_JIT_USER", &e))).transpose()?,
+            identity: path("SSH_JIT_IDENTITY"),
+            emergency_identity: path("SSH_JIT_EMERGENCY_IDENTITY"),
+            instance: parsed("SSH_JIT_INSTANCE")?
+                .map(|v| v.parse().map_err(|e| bad("SSH_JIT_INSTANCE", &e)))
+                .transpose()?,
+        };
+        Ok(Self {
+            config: path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("ssh-jit"),
+            state: path("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state")).join("ssh-jit"),
+            agent: path("SSH_AUTH_SOCK"),
+            credentials: path("CREDENTIALS_DIRECTORY"),
+            no_color: path("NO_COLOR").is_some(),
+            account: text("USER")?,
+            home,
+            client,
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn path(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn text(name: &str) -> Result<Option<String>, ConfigError> {
+    let not_text = |_| ConfigError(format!("{name}: it is not UTF-8"));
+    path(name).map(|value| value.into_os_string().into_string().map_err(not_text)).transpose()
+}
+
+/// `12: url: ...`, from a TOML error.
+fn in_file(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+    let field = text.lines().nth(line - 1).and_then(|row| row.split_once('=')).map_or("", |(key, _)| key.trim());
+    let message = error.message().lines().next().unwrap_or_default();
+    if field.is_empty() { format!("{line}: {message}") } else { format!("{line}: {field}: {message}") }
+}
