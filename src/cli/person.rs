@@ -147,7 +147,7 @@ impl<'c> Person<'c> {
         match self.service.api.get_as(path, &bearer) {
             // The service may have forgotten it, or the policy the key: try once more from the start.
             Err(ApiError::Refused { status: 401, .. }) => {
-                self.service.state.forget_session()?;
+                self.service.state.forget_session(&self.name)?;
                 let bearer = self.bearer()?;
                 Ok(self.service.api.get_as(path, &bearer)?)
             }

@@ -95,9 +95,9 @@ pub(super) fn ask_passphrase(prompt: &str) -> io::Result<Zeroizing<String>> {
 pub(super) fn shown(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         if deceives(c) {
-            out.extend(c.escape_default())
+            out.extend(c.escape_default());
         } else {
-            out.push(c)
+            out.push(c);
         }
         out
     })

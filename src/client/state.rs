@@ -103,18 +103,18 @@ impl State {
 
     /// A bearer of this person that has a minute left.
     pub fn session(&self, person: &PersonName, now: Timestamp) -> io::Result<Option<SavedSession>> {
-        let saved: Option<SavedSession> = self.read("session.json")?;
+        let saved: Option<SavedSession> = self.read(&session_file(person))?;
         Ok(saved.filter(|session| session.person == *person && session.until > now.plus(60)))
     }
 
     /// Remembers a bearer.
     pub fn set_session(&self, session: &SavedSession) -> io::Result<()> {
-        self.write("session.json", session)
+        self.write(&session_file(&session.person), session)
     }
 
-    /// Forgets the bearer.
-    pub fn forget_session(&self) -> io::Result<()> {
-        remove(&self.folder.join("session.json"))
+    /// Forgets a person's bearer.
+    pub fn forget_session(&self, person: &PersonName) -> io::Result<()> {
+        remove(&self.folder.join(session_file(person)))
     }
 
     /// A request that was sent from here.
@@ -170,6 +170,10 @@ impl State {
     fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         files::write_private(&self.folder.join(name), &serde_json::to_vec(value)?)
     }
+}
+
+fn session_file(person: &PersonName) -> String {
+    format!("session-{person}.json")
 }
 
 fn remove(path: &Path) -> io::Result<()> {
