@@ -8,9 +8,8 @@ use crate::domain::certificate::ToBeSigned;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::Grant;
 use crate::domain::journal::{Entry, NAMESPACE, Outcome};
-use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::Expect;
-use crate::domain::statement::{BreakGlass, Kind, Review, Statement as _, Version};
+use crate::domain::statement::{BreakGlass, Kind, Statement as _, Version};
 use crate::domain::time::Moment;
 use crate::domain::verify::{Signed, Verified};
 use crate::random;
@@ -24,29 +23,45 @@ const EPOCH: u16 = 2;
 /// So many refused attempts in a row are written to the journal; the log has the rest.
 const MOST_REFUSED: usize = 1000;
 
+/// Why no glass was broken, and whether the journal says so already.
+struct Unbroken {
+    error: Error,
+    journaled: bool,
+}
+
+impl<E: Into<Error>> From<E> for Unbroken {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), journaled: false }
+    }
+}
+
 impl Service {
     /// Signs a short certificate for a registered emergency key, once its reason is durable.
     pub async fn break_glass(self: &Arc<Self>, signed: Signed) -> Result<Issued, Error> {
         let (service, statement) = (Arc::clone(self), signed.clone());
         let work = tokio::task::spawn_blocking(move || service.broken(&statement));
-        let outcome = work.await.unwrap_or_else(|e| Err(Error::Setup(format!("breaking the glass: {e}"))));
+        let failed = |e| Unbroken { error: Error::Setup(format!("breaking the glass: {e}")), journaled: false };
+        let outcome = work.await.map_err(failed).and_then(|outcome| outcome);
         let service = Arc::clone(self);
-        let refused =
-            outcome.as_ref().err().and_then(|e| if let Error::Refused(r) = e { Some(r.clone()) } else { None });
+        // What the journal does not hold is recorded as any refusal is.
+        let refused = match &outcome {
+            Err(Unbroken { error: Error::Refused(refusal), journaled: false }) => Some(refusal.clone()),
+            _ => None,
+        };
         // Nobody waits for the database here.
         tokio::spawn(async move {
             if let Some(refusal) = refused {
-                let _ = service.audited::<()>(Kind::BreakGlass, &signed, async { Err(refusal.into()) }).await;
+                service.record_refusal(Kind::BreakGlass, &signed, &refusal).await;
             }
             if let Err(error) = service.import_journal().await {
                 tracing::error!(%error, "the journal was not imported; it will be tried again");
             }
         });
-        outcome
+        outcome.map_err(|unbroken| unbroken.error)
     }
 
     /// Verify, decide, make durable, sign: in this order, and nothing else.
-    fn broken(&self, signed: &Signed) -> Result<Issued, Error> {
+    fn broken(&self, signed: &Signed) -> Result<Issued, Unbroken> {
         let (now, policy) = (self.clock.now(), self.policy());
         let claimed: BreakGlass = signed.claims()?;
         // Only a registered key is worth a signature check, and only its attempts are journaled.
@@ -65,11 +80,12 @@ impl Service {
             Err(refusal) => {
                 let refused =
                     journal.after(0).iter().rev().take_while(|e| matches!(e.outcome, Outcome::Refused { .. })).count();
-                if refused < MOST_REFUSED {
+                let journaled = refused < MOST_REFUSED;
+                if journaled {
                     let outcome = Outcome::Refused { code: refusal.code().to_owned() };
                     self.write(&mut journal, signed, now, policy.digest(), outcome)?;
                 }
-                return Err(refusal.into());
+                return Err(Unbroken { error: refusal.into(), journaled });
             }
         };
         let serial = journal
@@ -129,52 +145,6 @@ impl Service {
             })
             .await
     }
-
-    /// Closes the review that a break-glass opened: somebody else says what it was.
-    pub async fn review(self: &Arc<Self>, signed: Signed) -> Result<(), Error> {
-        self.audited(Kind::Review, &signed, async {
-            let (now, policy) = (self.clock.now(), self.policy());
-            let review = self.accept::<Review>(&policy, &signed, now)?;
-            self.store.write(move |tx| reviewed(tx, &policy, &review, now)).await
-        })
-        .await
-    }
-}
-
-fn reviewed(
-    tx: &mut Tx<'_>,
-    policy: &crate::domain::policy::Policy,
-    review: &Verified<Review>,
-    now: Moment,
-) -> Result<(), Error> {
-    let said = review.get();
-    if !policy.has_duty(&said.person, crate::domain::policy::Duty::Reviewers) {
-        return Err(Refusal::NoDuty { duty: "reviewers" }.into());
-    }
-    let emergency = emergencies::load(tx, &said.id)?.ok_or(Refusal::UnknownRequest)?;
-    let used: BreakGlass = emergency.signed.claims()?;
-    if emergency.signed.digest() != said.break_glass {
-        return Err(Refusal::OtherRequest.into());
-    }
-    if used.person == said.person {
-        return Err(Refusal::SelfApproval.into());
-    }
-    statements::spend(tx, Kind::Review, review.signed())?;
-    if !emergencies::close_review(tx, &said.id, &review.digest())? {
-        return Err(Refusal::NotPending { state: "reviewed" }.into());
-    }
-    let event = Event {
-        person: Some(said.person.clone()),
-        request: Some(said.id.clone()),
-        role: Some(used.role),
-        serial: Some(emergency.serial),
-        statement: Some(review.digest()),
-        policy: Some(policy.digest()),
-        detail: Some(said.outcome.to_string()),
-        ..Event::new(EventKind::Reviewed, now)
-    };
-    events::append(tx, event)?;
-    Ok(())
 }
 
 fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {

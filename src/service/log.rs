@@ -109,7 +109,8 @@ impl Service {
         outcome
     }
 
-    async fn record_refusal(&self, kind: Kind, signed: &Signed, refusal: &Refusal) {
+    /// Records that something was tried and refused.
+    pub(super) async fn record_refusal(&self, kind: Kind, signed: &Signed, refusal: &Refusal) {
         let now = self.clock.now();
         if !self.refusals.lock().unwrap_or_else(PoisonError::into_inner).allows(now) {
             return;

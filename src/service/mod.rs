@@ -10,6 +10,7 @@ mod error;
 mod log;
 mod reading;
 mod requests;
+mod reviews;
 mod sessions;
 mod sweep;
 mod waiters;
