@@ -257,3 +257,6 @@ fn least(role: &Role, terms: &Terms, approvals: &[Verified<Approval>]) -> Result
 fn shifted(at: Timestamp, seconds: Seconds, skew: u32) -> Timestamp {
     at.plus(-i64::from(skew.min(seconds.get() / 4)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ pub mod refusal;
 pub mod request;
 pub mod sshsig;
 pub mod statement;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod text;
 pub mod time;
 pub mod tree;
