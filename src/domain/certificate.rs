@@ -179,3 +179,6 @@ pub fn nonce_of(tbs: &[u8]) -> Option<[u8; 32]> {
     let algorithm = u32::from_be_bytes(tbs.get(..4)?.try_into().ok()?) as usize;
     tbs.get(4 + algorithm + 4..)?.get(..32)?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests;
