@@ -340,3 +340,6 @@ fn sorted<T: Ord + Clone>(list: &[T], field: &'static str) -> Result<Vec<T>, Ref
 
 /// Where in the file something stands, in bytes.
 pub(super) type Span = Range<usize>;
+
+#[cfg(test)]
+mod tests;

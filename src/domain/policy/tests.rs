@@ -1,0 +1,450 @@
+//! The policy file: what a good one says, and where a bad one is wrong.
+
+use super::*;
+use crate::domain::testing::*;
+
+fn line(key: &Key) -> String {
+    format!("\"{}\"", key.public())
+}
+
+/// A key's line in the file, from its wire form.
+fn key_line(algorithm: &str, blob: &[u8]) -> String {
+    use base64::Engine as _;
+    format!("\"{algorithm} {}\"", base64::engine::general_purpose::STANDARD.encode(blob))
+}
+
+/// Runs a table over the sample: what is changed into what, and how the file is then refused.
+fn refuses(cases: &[(&str, &str, &str)]) {
+    for (from, to, expected) in cases {
+        let refused = Policy::parse(&edit(&policy_text(), from, to)).map(|_| ()).map_err(|e| e.to_string());
+        assert_eq!(refused, Err((*expected).to_owned()), "{to}");
+    }
+}
+
+/// Like [`refuses`], where only the end of the answer matters, because the beginning repeats the value.
+fn refuses_with(place: &str, from: &str, rule: &str, values: &[&str]) {
+    for to in values {
+        let refused = Policy::parse(&edit(&policy_text(), from, to)).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.starts_with(place) && refused.ends_with(rule), "{to}: {refused}");
+    }
+}
+
+#[test]
+fn the_sample_is_read_as_it_stands() {
+    let policy = policy();
+    assert_eq!(policy.digest(), Digest::of(policy_text().as_bytes()));
+    assert_eq!(policy.text(), policy_text());
+    let people = |names: &[&str]| list::<PersonName>(names).into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(
+        policy.people().keys().cloned().collect::<BTreeSet<_>>(),
+        people(&["alice", "bob", "carol", "dan", "robot"])
+    );
+    assert!(policy.people()[&person("robot")].service && !policy.people()[&person("alice")].service);
+    let db = &policy.roles()[&role("db-prod")];
+    assert_eq!(db.requesters, people(&["alice", "bob", "carol", "robot"]));
+    assert_eq!(db.approvers, people(&["carol", "dan", "robot"]));
+    assert_eq!(
+        (db.approvals, db.automatic, db.max, db.default),
+        (1, Some(seconds(900)), seconds(14400), seconds(3600))
+    );
+    assert_eq!((db.decide_within.seconds(), db.claim_within.seconds()), (24 * 3600, 4 * 3600));
+    let web = &policy.roles()[&role("web")];
+    assert_eq!((web.approvals, web.automatic, web.default), (1, None, seconds(43200)), "what stands nowhere");
+    assert!(web.extensions.is_empty() && web.critical_options.is_empty() && web.hosts.is_empty());
+    let vault = &policy.emergency_keys()[1];
+    assert!(vault.verify_required && vault.max == seconds(EMERGENCY_LONGEST) && vault.person == person("dan"));
+    for (name, duties) in [
+        ("alice", &[Duty::Auditors][..]),
+        ("bob", &[Duty::Auditors, Duty::Revokers]),
+        ("carol", &[Duty::Admins, Duty::Revokers, Duty::Reviewers]),
+        ("dan", &[Duty::Revokers, Duty::Reviewers]),
+        ("robot", &[]),
+    ] {
+        for duty in [Duty::Admins, Duty::Auditors, Duty::Revokers, Duty::Reviewers] {
+            assert_eq!(policy.has_duty(&person(name), duty), duties.contains(&duty), "{name} {}", duty.as_str());
+        }
+    }
+}
+
+/// R10: absent and empty are "nobody", on every list.
+#[test]
+fn what_is_absent_or_empty_means_nobody() {
+    for text in ["", "[duties]", "[people]", "emergency_keys = []"] {
+        let policy = Policy::parse(text).unwrap();
+        assert!(policy.people().is_empty() && policy.roles().is_empty() && policy.emergency_keys().is_empty());
+        assert!(!policy.has_duty(&person("carol"), Duty::Admins));
+        let unknown = Refusal::UnknownPerson { person: person("carol") };
+        assert_eq!(policy.signer(&person("carol"), &carol().public()).map(|_| ()), Err(unknown));
+        assert!(policy.terms(&person("alice"), &role("web"), &[], &[], None).is_err());
+    }
+    let (approvers, requesters) = ("approvers = [\"dba\", \"robot\"]", "requesters = [\"sre\", \"carol\", \"robot\"]");
+    for to in ["", "approvers = []"] {
+        let policy = Policy::parse(&edit(&policy_text(), approvers, to)).unwrap();
+        assert!(policy.roles()[&role("db-prod")].approvers.is_empty(), "{to:?}");
+    }
+    for to in ["", "requesters = []"] {
+        let policy = Policy::parse(&edit(&policy_text(), requesters, to)).unwrap();
+        let refused = policy.terms(&person("alice"), &role("db-prod"), &[], &[], None);
+        assert_eq!(refused.map_err(|e| e.code()), Err("not-eligible"), "{to:?}");
+    }
+    for to in ["", "admins = []"] {
+        let policy = Policy::parse(&edit(&policy_text(), "admins = [\"carol\"]", to)).unwrap();
+        assert!(!policy.has_duty(&person("carol"), Duty::Admins), "{to:?}");
+    }
+}
+
+#[test]
+fn a_table_has_its_fields_and_no_others() {
+    let role_fields = "expected one of `description`, `hosts`, `principals`, `requesters`, `approvers`, `approvals`, \
+        `automatic`, `max`, `default`, `extensions`, `critical_options`, `verify_required`, `decide_within`, `claim_within`";
+    let automatic = "automatic = { max = \"15m\" }";
+    let misspelt = format!("33: roles.db-prod.approval: unknown field `approval`, {role_fields}");
+    refuses(&[
+        (
+            "[duties]",
+            "[duty]",
+            "21: duty: unknown field `duty`, expected one of `people`, `duties`, `roles`, `emergency_keys`, `revoked_keys`",
+        ),
+        (
+            "admins =",
+            "owners =",
+            "22: duties.owners: unknown field `owners`, expected one of `admins`, `auditors`, `revokers`, `reviewers`",
+        ),
+        (
+            "kind = \"service\"",
+            "kind = \"machine\"",
+            "18: people.robot.kind: unknown variant `machine`, expected `human` or `service`",
+        ),
+        (
+            "kind = \"service\"",
+            "key = \"x\"",
+            "18: people.robot.key: unknown field `key`, expected one of `groups`, `keys`, `kind`",
+        ),
+        ("approvals = 1", "approval = 1", &misspelt),
+        ("approvals = 1", "approvals = 1\napprovals = 2", "34: roles.db-prod.approvals: duplicate key"),
+        ("[people.bob]", "[people.alice]", "5: people.alice: duplicate key"),
+        ("[people.alice]", "[people.alice", "1: unclosed table, expected `]`"),
+        ("max = \"4h\"", "", "27: roles.db-prod: missing field `max`"),
+        ("principals = [\"db-prod\"]", "", "27: roles.db-prod: missing field `principals`"),
+        ("person = \"alice\"", "", "55: emergency_keys: missing field `person`"),
+        ("roles = [\"db-prod\", \"web\"]", "", "55: emergency_keys: missing field `roles`"),
+        (automatic, "automatic = {}", "34: roles.db-prod.automatic: missing field `max`"),
+        (
+            automatic,
+            "automatic = { max = \"15m\", min = \"1m\" }",
+            "34: roles.db-prod.automatic: unknown field `min`, expected `max`",
+        ),
+        ("[duties]", "[[revoked_keys]]", "21: revoked_keys: invalid type: map, expected a string"),
+    ]);
+}
+
+#[test]
+fn a_value_is_of_its_type() {
+    refuses(&[
+        ("approvals = 1", "approvals = \"1\"", "33: roles.db-prod.approvals: invalid type: string \"1\", expected i64"),
+        (
+            "approvals = 1",
+            "verify_required = 1",
+            "33: roles.db-prod.verify_required: invalid type: integer `1`, expected a boolean",
+        ),
+        (
+            "[\"dba\", \"robot\"]",
+            "\"dba\"",
+            "32: roles.db-prod.approvers: invalid type: string \"dba\", expected a sequence",
+        ),
+        ("[\"dba\", \"robot\"]", "[1]", "32: roles.db-prod.approvers: invalid type: integer `1`, expected a string"),
+        ("max = \"4h\"", "max = 14400", "35: roles.db-prod.max: invalid type: integer `14400`, expected a string"),
+        (
+            "source-address = \"10.0.0.0/8\"",
+            "force-command = 1",
+            "53: roles.vault.critical_options: invalid type: integer `1`, expected a string",
+        ),
+        (
+            "[people.alice]",
+            "revoked_keys = \"all\"\n[people.alice]",
+            "1: revoked_keys: invalid type: string \"all\", expected a sequence",
+        ),
+    ]);
+}
+
+#[test]
+fn lengths_and_counts_have_bounds() {
+    let approvals = "33: roles.db-prod.approvals: from 1 to 100 approvals are possible; for none, use automatic = { max = \"15m\" }";
+    let automatic = "automatic = { max = \"15m\" }";
+    refuses(&[
+        ("approvals = 1", "approvals = 0", approvals),
+        ("approvals = 1", "approvals = -1", approvals),
+        ("approvals = 1", "approvals = 101", approvals),
+        ("approvals = 1", "approvals = 4294967297", approvals),
+        (
+            "max = \"4h\"",
+            "max = \"13h\"",
+            "35: roles.db-prod.max: duration \"13h\" is not valid: from 1s to 12h is possible",
+        ),
+        (
+            "max = \"4h\"",
+            "max = \"0s\"",
+            "35: roles.db-prod.max: duration \"0s\" is not valid: from 1s to 12h is possible",
+        ),
+        (
+            "max = \"4h\"",
+            "max = \"90\"",
+            "35: roles.db-prod.max: duration \"90\" is not valid: add a unit, as in 90m, 2h or 1h30m",
+        ),
+        ("max = \"4h\"", "max = \"59m\"", "36: roles.db-prod.default: 1h is more than the role's max, 59m"),
+        ("default = \"1h\"", "default = \"4h1s\"", "36: roles.db-prod.default: 4h1s is more than the role's max, 4h"),
+        (
+            automatic,
+            "automatic = { max = \"4h1s\" }",
+            "34: roles.db-prod.automatic: 4h1s is more than the role's max, 4h",
+        ),
+        (
+            "default = \"1h\"",
+            "decide_within = \"59s\"",
+            "36: roles.db-prod.decide_within: duration \"59s\" is not valid: from 1m to 720h is possible",
+        ),
+        (
+            "default = \"1h\"",
+            "claim_within = \"721h\"",
+            "36: roles.db-prod.claim_within: duration \"721h\" is not valid: from 1m to 720h is possible",
+        ),
+        (
+            "max = \"10m\"",
+            "max = \"15m1s\"",
+            "59: emergency_keys.max: 15m1s is more than what break-glass may last, 15m",
+        ),
+    ]);
+    for (from, to) in [
+        ("approvals = 1", "approvals = 100"),
+        ("max = \"4h\"", "max = \"1h\""),
+        (automatic, "automatic = { max = \"4h\" }"),
+    ] {
+        assert!(Policy::parse(&edit(&policy_text(), from, to)).is_ok(), "{to}");
+    }
+}
+
+#[test]
+fn names_stand_for_something() {
+    refuses(&[
+        (
+            "[\"dba\", \"robot\"]",
+            "[\"dbas\"]",
+            "32: roles.db-prod.approvers: dbas is neither a person nor a group that somebody is in",
+        ),
+        (
+            "[\"alice\"]",
+            "[\"alice\", \"eve\"]",
+            "48: roles.vault.requesters: eve is neither a person nor a group that somebody is in",
+        ),
+        (
+            "auditors = [\"sre\"]",
+            "auditors = [\"nobody\"]",
+            "23: duties.auditors: nobody is neither a person nor a group that somebody is in",
+        ),
+        ("[people.robot]", "[people.dba]", "24: duties.revokers: dba is both a person and a group; rename one"),
+        ("person = \"alice\"", "person = \"eve\"", "56: emergency_keys.person: there is no person eve"),
+        ("[\"db-prod\", \"web\"]", "[\"db-prod\", \"dev\"]", "58: emergency_keys.roles: there is no role dev"),
+        ("[\"db1\", \"db2\"]", "[\"db1\", \"db1\"]", "29: roles.db-prod.hosts: db1 stands there twice"),
+        ("[\"db-prod\"]", "[\"db\", \"db\"]", "30: roles.db-prod.principals: db stands there twice"),
+        ("\"permit-port-forwarding\"", "\"permit-pty\"", "37: roles.db-prod.extensions: permit-pty stands there twice"),
+    ]);
+}
+
+/// P01, P02, P04: a principal is one plain name, there is at least one, and no more than sshd takes.
+#[test]
+fn principals_are_plain_names() {
+    let rule = "is not valid: use 1 to 32 of a-z 0-9 . _ - and begin with a letter or _";
+    let hostile = [
+        "",
+        " ",
+        "root@db1",
+        "a,root",
+        "*",
+        "?",
+        "!root",
+        "a b",
+        "a\\nroot",
+        "a\\troot",
+        "a\\u0000",
+        "\u{440}oot",
+        "Root",
+        "-x",
+        "../x",
+        "{{x}}",
+        "a'",
+        "a\\\"",
+        "a\\\\",
+        "%u",
+        "$x",
+        "a:b",
+        "a\u{200b}",
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    ];
+    let values: Vec<String> = hostile.iter().map(|name| format!("[\"db\", \"{name}\"]")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    refuses_with("30: roles.db-prod.principals: principal ", "[\"db-prod\"]", rule, &values);
+    let hosts = |n: usize| format!("[{}]", (0..n).map(|i| format!("\"h{i}\"")).collect::<Vec<_>>().join(", "));
+    refuses(&[
+        ("[\"db-prod\"]", "[]", "27: roles.db-prod: principals times hosts make 0; from 1 to 256 are possible"),
+        (
+            "[\"db1\", \"db2\"]",
+            &hosts(257),
+            "27: roles.db-prod: principals times hosts make 257; from 1 to 256 are possible",
+        ),
+        (
+            "[\"web\", \"web-ro\"]",
+            &hosts(257),
+            "39: roles.web: principals times hosts make 257; from 1 to 256 are possible",
+        ),
+    ]);
+    let most = Policy::parse(&edit(&policy_text(), "[\"db1\", \"db2\"]", &hosts(256))).unwrap();
+    assert_eq!(most.terms(&person("alice"), &role("db-prod"), &[], &[], None).map(|t| t.principals.len()), Ok(256));
+}
+
+/// O01: what hosts would ignore or refuse is refused here.
+#[test]
+fn options_are_what_hosts_honour() {
+    let extensions = "use permit-pty, permit-port-forwarding, permit-agent-forwarding, permit-X11-forwarding or \
+        permit-user-rc; restrictions belong in critical_options";
+    let values = ["\"force-command\"", "\"no-touch-required\"", "\"Permit-pty\"", "\"evidence@ssh-jit\""];
+    refuses_with("37: roles.db-prod.extensions: extension ", "\"permit-port-forwarding\"", extensions, &values);
+    let option = "source-address = \"10.0.0.0/8\"";
+    let networks = "write networks as 10.0.0.0/8,2001:db8::/32: no host bits, no spaces, not the whole internet";
+    let values = ["source-address = \"10.0.0.1/8\"", "source-address = \"\"", "source-address = \"0.0.0.0/0\""];
+    refuses_with("53: roles.vault.critical_options: source-address ", option, networks, &values);
+    let command = "write one line of 1 to 1000 visible characters";
+    let values = ["force-command = \" \"", "force-command = \"\"", "force-command = \"ls\\nrm\""];
+    refuses_with("53: roles.vault.critical_options: force-command ", option, command, &values);
+    let values = ["no-pty = \"\"", "verify-required = \"\"", "Force-Command = \"ls\""];
+    let known = "use force-command or source-address";
+    refuses_with("53: roles.vault.critical_options: critical option ", option, known, &values);
+    let described = "28: roles.db-prod.description: write one line of at most 200 visible characters";
+    let long = format!("\"{}\"", "x".repeat(201));
+    let values = ["\"a\\u001bb\"", "\"a\\nb\"", "\"a\u{202e}b\"", &long];
+    refuses_with(described, "\"PostgreSQL, production\"", "visible characters", &values);
+}
+
+/// K02: what cannot be trusted to mean one holder is no key.
+#[test]
+fn keys_are_strong_and_belong_to_one_person() {
+    let bob = line(&bob());
+    let certificate = format!("\"{}\"", include_str!("../certificate/golden-cert.pub").trim());
+    let point = |first: u8| key_line("ssh-ed25519", &wire(&[b"ssh-ed25519", &[&[first][..], &[0; 31]].concat()]));
+    let rsa = |bits| key_line("ssh-rsa", &rsa_blob(bits));
+    let dss = key_line("ssh-dss", &wire(&[b"ssh-dss", &[1], &[1], &[1], &[1]]));
+    let mislabelled = line(&stranger()).replace("ssh-ed25519 ", "ssh-rsa ");
+    for (to, rule) in [
+        (certificate.as_str(), "this is a certificate; give the plain public key"),
+        (&certificate.replace("-cert-v01@openssh.com", ""), "and no certificate"),
+        (&rsa(1024), "an RSA key must have 3072 to 8192 bits"),
+        (&rsa(3064), "an RSA key must have 3072 to 8192 bits"),
+        (&rsa(8200), "an RSA key must have 3072 to 8192 bits"),
+        (&point(0), "the Ed25519 point is weak or not on the curve"),
+        (&point(1), "the Ed25519 point is weak or not on the curve"),
+        (&point(2), "the Ed25519 point is weak or not on the curve"),
+        (&dss, "and no certificate"),
+        (&mislabelled, "write it as in id_ed25519.pub: algorithm, then base64"),
+        ("\"bob\"", "write it as in id_ed25519.pub: algorithm, then base64"),
+        ("\"\"", "write it as in id_ed25519.pub: algorithm, then base64"),
+    ] {
+        refuses_with("7: people.bob.keys: key ", &bob, rule, &[to]);
+    }
+    for key in [rsa(3072), rsa(8192), format!("\"{}\"", ecdsa_key()), line(&Key::fido(9, 1, 0))] {
+        assert!(Policy::parse(&edit(&policy_text(), &bob, &key)).is_ok(), "{key}");
+    }
+    let (everyday, emergency) = (line(&alices_other_key()), line(&alices_emergency_key()));
+    refuses(&[
+        (&bob, &everyday, "7: people.bob.keys: this key stands at alice already; a key belongs to one person, once"),
+        (
+            &bob,
+            &format!("{bob}, {bob}"),
+            "7: people.bob.keys: this key stands at bob already; a key belongs to one person, once",
+        ),
+        (&bob, &emergency, "57: emergency_keys.key: this is an everyday key; an emergency key must be another"),
+        (&emergency, &bob, "57: emergency_keys.key: this is an everyday key; an emergency key must be another"),
+        (&emergency, &line(&dans_emergency_key()), "63: emergency_keys.key: this emergency key stands there twice"),
+    ]);
+    let digest = "[people.alice]";
+    refuses_with(
+        "1: revoked_keys: digest ",
+        digest,
+        "write SHA256: and 43 characters of base64",
+        &["revoked_keys = [\"SHA256:x\"]\n[people.alice]"],
+    );
+    refuses_with("1: revoked_keys: key ", digest, "algorithm, then base64", &["revoked_keys = [\"\"]\n[people.alice]"]);
+}
+
+#[test]
+fn a_role_exists_for_those_who_may_ask_or_decide() {
+    let policy = policy();
+    for (name, asked, may) in [
+        ("alice", "db-prod", true),
+        ("dan", "db-prod", true),
+        ("robot", "db-prod", true),
+        ("dan", "web", false),
+        ("robot", "vault", false),
+        ("alice", "no-role", false),
+        ("eve", "db-prod", false),
+    ] {
+        let expected = if may { Ok(()) } else { Err(Refusal::NotEligible { person: person(name), role: role(asked) }) };
+        assert_eq!(policy.role_for(&person(name), &role(asked)).map(|_| ()), expected, "{name} {asked}");
+    }
+}
+
+#[test]
+fn a_signer_has_the_key_now() {
+    let check = |text: &str, name: &str, key: &Key| {
+        Policy::parse(text).unwrap().signer(&person(name), &key.public()).map(|_| ())
+    };
+    let sample = policy_text();
+    let revoked = format!("revoked_keys = [{}]\n{sample}", line(&alice()));
+    let by_fingerprint = format!("revoked_keys = [\"{}\"]\n{sample}", alice().public().fingerprint());
+    assert_eq!(check(&sample, "alice", &alice()), Ok(()));
+    assert_eq!(check(&sample, "alice", &alices_other_key()), Ok(()));
+    assert_eq!(check(&sample, "alice", &bob()), Err(Refusal::NotTheirKey { person: person("alice") }));
+    assert_eq!(check(&sample, "alice", &stranger()), Err(Refusal::UnknownKey));
+    assert_eq!(check(&sample, "alice", &alices_emergency_key()), Err(Refusal::UnknownKey));
+    assert_eq!(check(&sample, "eve", &alice()), Err(Refusal::UnknownPerson { person: person("eve") }));
+    assert_eq!(check(&revoked, "alice", &alice()), Err(Refusal::RevokedKey), "though it stands at alice");
+    assert_eq!(check(&by_fingerprint, "alice", &alice()), Err(Refusal::RevokedKey));
+    assert_eq!(check(&revoked, "alice", &alices_other_key()), Ok(()));
+}
+
+#[test]
+fn terms_leave_nothing_to_default() {
+    let policy = policy();
+    let ask = |hosts: &[&str], principals: &[&str], length: Option<u64>| {
+        policy.terms(&person("alice"), &role("db-prod"), &list(hosts), &list(principals), length.map(seconds))
+    };
+    let brief = |t: Terms| {
+        (
+            t.principals.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            t.hosts.len(),
+            t.seconds.get(),
+            t.approvals,
+        )
+    };
+    let both = "db-prod@db1 db-prod@db2".to_owned();
+    let one = "db-prod@db2".to_owned();
+    assert_eq!(ask(&[], &[], None).map(brief), Ok((both.clone(), 2, 3600, 1)));
+    assert_eq!(ask(&["db2", "db1"], &[], Some(14400)).map(brief), Ok((both.clone(), 2, 14400, 1)), "sorted");
+    assert_eq!(ask(&["db2"], &[], None).map(brief), Ok((one.clone(), 1, 3600, 1)));
+    assert_eq!(ask(&[], &["db-prod@db2"], None).map(brief), Ok((one, 2, 3600, 1)));
+    assert_eq!(ask(&[], &[], Some(900)).map(brief), Ok((both.clone(), 2, 900, 0)), "automatic up to here");
+    assert_eq!(ask(&[], &[], Some(901)).map(brief), Ok((both, 2, 901, 1)), "and not a second longer");
+    let too_long = Refusal::TooLong { asked: seconds(14401), most: seconds(14400), role: role("db-prod") };
+    assert_eq!(ask(&[], &[], Some(14401)), Err(too_long));
+    let unknown = Refusal::UnknownHost { host: parsed("db3"), role: role("db-prod") };
+    assert_eq!(ask(&["db1", "db3"], &[], None), Err(unknown));
+    let unknown = |principal: &str| Err(Refusal::UnknownPrincipal { principal: principal.to_owned() });
+    assert_eq!(ask(&[], &["db-prod@db1", "root"], None), unknown("root"));
+    assert_eq!(ask(&[], &["db-prod"], None), unknown("db-prod"), "without its host");
+    assert_eq!(ask(&["db1"], &["db-prod@db2"], None), unknown("db-prod@db2"), "on another host");
+    assert_eq!(ask(&["db1", "db1"], &[], None), Err(Refusal::Duplicate { field: "hosts" }));
+    let twice = ask(&[], &["db-prod@db1", "db-prod@db1"], None);
+    assert_eq!(twice, Err(Refusal::Duplicate { field: "principals" }));
+    let web = policy.terms(&person("bob"), &role("web"), &[], &[], None).map(brief);
+    assert_eq!(web, Ok(("web web-ro".to_owned(), 0, 43200, 1)));
+    let web = policy.terms(&person("bob"), &role("web"), &list(&["db1"]), &[], None);
+    assert_eq!(web, Err(Refusal::UnknownHost { host: parsed("db1"), role: role("web") }));
+}
