@@ -350,9 +350,10 @@ impl PolicyError {
         let line = before.matches('\n').count() + 1;
         let mut field = String::new();
         for row in text.lines().take(line) {
-            let row = row.trim();
-            if row.starts_with('[') && row.ends_with(']') && !row.contains('"') {
-                row.trim_matches(['[', ']']).clone_into(&mut field);
+            // `[a.b]` and `[[a]]`, whatever stands behind them.
+            if let Some(header) = row.trim_start().strip_prefix('[') {
+                let name = header.trim_start_matches('[').split(']').next().unwrap_or_default();
+                name.trim().clone_into(&mut field);
             }
         }
         let key = text.lines().nth(line - 1).and_then(|row| row.split_once('=')).map(|(key, _)| key.trim());

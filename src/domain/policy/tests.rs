@@ -123,7 +123,7 @@ fn a_table_has_its_fields_and_no_others() {
         ("approvals = 1", "approval = 1", &misspelt),
         ("approvals = 1", "approvals = 1\napprovals = 2", "34: roles.db-prod.approvals: duplicate key"),
         ("[people.bob]", "[people.alice]", "5: people.alice: duplicate key"),
-        ("[people.alice]", "[people.alice", "1: unclosed table, expected `]`"),
+        ("[people.alice]", "[people.alice", "1: people.alice: unclosed table, expected `]`"),
         ("max = \"4h\"", "", "27: roles.db-prod: missing field `max`"),
         ("principals = [\"db-prod\"]", "", "27: roles.db-prod: missing field `principals`"),
         ("person = \"alice\"", "", "55: emergency_keys: missing field `person`"),
@@ -372,6 +372,17 @@ fn keys_are_strong_and_belong_to_one_person() {
         &["revoked_keys = [\"SHA256:x\"]\n[people.alice]"],
     );
     refuses_with("1: revoked_keys: key ", digest, "algorithm, then base64", &["revoked_keys = [\"\"]\n[people.alice]"]);
+}
+
+/// The field is that of the table above the line, however its header is written.
+#[test]
+fn an_error_names_its_own_table() {
+    let commented = edit(&policy_text(), "[roles.db-prod]", "[ roles.db-prod ] # PostgreSQL");
+    let error = Policy::parse(&edit(&commented, "approvals = 1", "approvals = 0 # = none")).map(|_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("33: roles.db-prod.approvals: "), "{error}");
+    refuses_with("5: people.\"bob,root\": person ", "[people.bob]", "", &["[people.\"bob,root\"]"]);
+    let hosts = "hosts = [\"db1\", \"db2\"]";
+    refuses(&[(hosts, "hosts = [\n  \"db1\",\n  \"db1\",\n]", "31: roles.db-prod: db1 stands there twice")]);
 }
 
 #[test]
