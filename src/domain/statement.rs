@@ -343,3 +343,6 @@ fn unique_keys<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<OptionNam
     }
     input.deserialize_map(Unique)
 }
+
+#[cfg(test)]
+mod tests;

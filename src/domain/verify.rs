@@ -154,3 +154,6 @@ impl VerifiedSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
