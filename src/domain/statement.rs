@@ -185,8 +185,8 @@ impl<'de, const KIND: u8> Deserialize<'de> for Is<KIND> {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant,)* }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
             /// The word that statements and people use.
@@ -208,6 +208,8 @@ macro_rules! words {
                 }
             }
         }
+        // Not serde's own form, which takes {"approve":null} too.
+        as_string!($name);
     };
 }
 
@@ -308,6 +310,10 @@ as_string!(Serial);
 pub fn parse<T: Statement>(bytes: &[u8]) -> Result<T, Refusal> {
     if bytes.len() > LONGEST {
         return Err(Refusal::Malformed { what: format!("{} bytes are more than the {LONGEST} allowed", bytes.len()) });
+    }
+    // Serde takes an array of the values for a struct: a statement whose fields have no names.
+    if !bytes.starts_with(b"{") {
+        return Err(Refusal::Malformed { what: "a statement is one JSON object".to_owned() });
     }
     serde_json::from_slice(bytes).map_err(|e| Refusal::Malformed { what: e.to_string() })
 }

@@ -140,6 +140,44 @@ fn a_statement_is_of_its_own_kind_only() {
 }
 
 #[test]
+fn what_is_not_one_json_object_is_malformed() {
+    let good = sample(Kind::Approval).to_string();
+    assert!(!is_malformed(Kind::Approval, &good));
+    let array = |text: &str| {
+        let values: Vec<Value> =
+            ["v", "kind", "instance", "person", "nonce", "at"].map(|f| sample(Kind::Session)[f].clone()).to_vec();
+        format!("{text}{}", Value::Array(values))
+    };
+    assert!(is_malformed(Kind::Session, &array("")), "the fields without their names");
+    assert!(is_malformed(Kind::Session, &array(" ")));
+    for (name, text) in [
+        ("nothing", String::new()),
+        ("null", "null".to_owned()),
+        ("text behind it", format!("{good}x")),
+        ("a second statement", format!("{good}{good}")),
+        ("a NUL behind it", format!("{good}\0")),
+        ("cut short", good[..good.len() - 1].to_owned()),
+        ("a byte order mark", format!("\u{feff}{good}")),
+        ("an option twice", good.replace("\"critical_options\":{}", "\"critical_options\":{\"a\":\"x\",\"a\":\"y\"}")),
+        (
+            "an option twice, spelt otherwise",
+            good.replace("\"critical_options\":{}", "\"critical_options\":{\"a\":\"x\",\"\\u0061\":\"y\"}"),
+        ),
+        ("half a character", good.replace("\"comment\":\"\"", "\"comment\":\"\\ud800\"")),
+        ("a decision in another form", good.replace("\"approve\"", "{\"approve\":null}")),
+        ("deep nesting", "[".repeat(LONGEST)),
+        ("10 MB", format!("{}{good}", " ".repeat(10_000_000))),
+        ("a byte too many", format!("{}{good}", " ".repeat(LONGEST + 1 - good.len()))),
+    ] {
+        assert_ne!(text, good, "{name}");
+        assert!(is_malformed(Kind::Approval, &text), "{name}");
+    }
+    let mut latin1 = good.into_bytes();
+    *latin1.iter_mut().find(|b| **b == b'S').unwrap() = 0xe9;
+    assert!(reread(Kind::Approval, &latin1).is_err());
+}
+
+#[test]
 fn a_revocation_has_one_target() {
     let with = |target: Value| {
         let mut changed = sample(Kind::Revocation);
