@@ -136,3 +136,6 @@ pub enum HeadTag {
     /// `"kind":"head"`.
     Head,
 }
+
+#[cfg(test)]
+mod tests;

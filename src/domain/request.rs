@@ -251,6 +251,76 @@ mod tests {
         }
     }
 
+    type Transition = Box<dyn Fn(State) -> Result<State, Refusal>>;
+
+    /// R04: each state's answer to each transition: what it becomes, or the refusal's code.
+    #[test]
+    fn each_state_answers_each_transition() {
+        let serial = Serial::new(1, 1).unwrap();
+        let other = Serial::new(1, 2).unwrap();
+        let alice = || "alice".parse::<PersonName>().unwrap();
+        let waiting = || State::Requested { decide_by: time(50), approved_by: vec![alice()] };
+        let bob = |needed| move |s: State| s.approve("bob".parse().unwrap(), needed, time(60), time(10));
+        let steps: [Transition; 9] = [
+            Box::new(bob(2)),
+            Box::new(bob(3)),
+            Box::new(move |s| s.approve(alice(), 2, time(60), time(10))),
+            Box::new(|s| s.deny(time(10))),
+            Box::new(|s| s.withdraw(time(10))),
+            Box::new(move |s| s.claim(other, time(70), time(10))),
+            Box::new(|s| s.give_back(time(10))),
+            Box::new(|s| s.revoke(time(10))),
+            Box::new(|s| Ok(s.at(time(1000)))),
+        ];
+        let (pending, approved, active) = ("not-pending", "not-approved", "not-active");
+        #[rustfmt::skip]
+        let table: [(State, [&str; 9]); 9] = [
+            //         quorum      one more     the same again    deny      withdraw     claim     give back   revoke     time
+            (waiting(), ["approved", "requested", "decided-already", "denied", "withdrawn", approved, active, active, "lapsed"]),
+            (State::Approved { claim_by: time(50) }, [pending, pending, pending, pending, "withdrawn", "active", active, active, "lapsed"]),
+            (State::Active { serial, ends: time(50) }, [pending, pending, pending, pending, pending, approved, "returned", "revoked", "expired"]),
+            (State::Denied, [pending, pending, pending, pending, pending, approved, active, active, "denied"]),
+            (State::Withdrawn, [pending, pending, pending, pending, pending, approved, active, active, "withdrawn"]),
+            (State::Lapsed { at: time(5) }, ["lapsed", "lapsed", "lapsed", "lapsed", "lapsed", "lapsed", active, active, "lapsed"]),
+            (State::Expired { serial, at: time(5) }, [pending, pending, pending, pending, pending, approved, active, active, "expired"]),
+            (State::Returned { serial }, [pending, pending, pending, pending, pending, approved, active, active, "returned"]),
+            (State::Revoked { serial }, [pending, pending, pending, pending, pending, approved, active, active, "revoked"]),
+        ];
+        for (state, expected) in table {
+            for (i, step) in steps.iter().enumerate() {
+                let outcome = step(state.clone());
+                let answer = outcome.as_ref().map_or_else(Refusal::code, State::name);
+                assert_eq!(answer, expected[i], "{} at step {i}", state.name());
+                // "lapsed" is a state and a refusal: only time makes the one, only people get the other.
+                assert_eq!(outcome.is_err(), i < 8 && (answer == "lapsed" || !NAMES.contains(&answer)));
+                if let (Some(before), Ok(after)) = (state.serial(), &outcome) {
+                    assert_eq!(after.serial(), Some(before), "a serial stays");
+                }
+            }
+        }
+    }
+
+    const NAMES: [&str; 9] =
+        ["requested", "approved", "active", "denied", "withdrawn", "lapsed", "expired", "returned", "revoked"];
+
+    #[test]
+    fn transitions_carry_their_facts() {
+        let serial = Serial::new(1, 1).unwrap();
+        let people = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect::<Vec<PersonName>>();
+        let waiting = |names: &[&str]| State::Requested { decide_by: time(50), approved_by: people(names) };
+        let approve = |s: State, name: &str| s.approve(name.parse().unwrap(), 3, time(60), time(50));
+        assert_eq!(approve(waiting(&[]), "bob"), Ok(waiting(&["bob"])));
+        assert_eq!(approve(waiting(&["bob"]), "carol"), Ok(waiting(&["bob", "carol"])));
+        assert_eq!(approve(waiting(&["bob", "carol"]), "dan"), Ok(State::Approved { claim_by: time(60) }));
+        let approved = State::Approved { claim_by: time(60) };
+        assert_eq!(approved.claim(serial, time(70), time(60)), Ok(State::Active { serial, ends: time(70) }));
+        let active = State::Active { serial, ends: time(70) };
+        assert_eq!(active.clone().at(time(70)), State::Expired { serial, at: time(70) });
+        assert_eq!(active.clone().give_back(time(60)), Ok(State::Returned { serial }));
+        assert_eq!(active.revoke(time(60)), Ok(State::Revoked { serial }));
+        assert_eq!(waiting(&[]).deny(time(51)), Err(Refusal::Lapsed { at: time(50) }));
+    }
+
     #[test]
     fn the_last_second_counts_and_the_next_does_not() {
         let serial = Serial::new(1, 1).unwrap();

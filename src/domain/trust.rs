@@ -85,3 +85,6 @@ impl Trust {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests;
