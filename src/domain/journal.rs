@@ -116,7 +116,6 @@ impl Replay {
         if (entry.seq, entry.prev) != self.next() {
             return Err(Refusal::OutOfOrder);
         }
-        self.last = Some((entry.seq, signed_entry.digest()));
         if let Outcome::Issued { serial, .. } = entry.outcome {
             let signed = entry.signed()?;
             let statement: BreakGlass = signed.claims()?;
@@ -128,6 +127,10 @@ impl Replay {
             }
             self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
         }
+        self.last = Some((entry.seq, signed_entry.digest()));
         Ok(entry)
     }
 }
+
+#[cfg(test)]
+mod tests;
