@@ -205,7 +205,7 @@ fn enough(terms: &Terms, approvals: &[Verified<Approval>]) -> Result<(), Refusal
     Ok(())
 }
 
-/// `request.at <= approval.at <= claim.at`, all from signed bytes. Gives the last moment to claim.
+/// `request.at <= approval.at <= claim.at`, decided in time. Gives the last moment to claim.
 fn in_order(
     role: &Role,
     request: &Verified<Request>,
@@ -216,6 +216,11 @@ fn in_order(
     let follows = approvals.iter().all(|a| asked <= a.get().at && a.get().at <= claimed);
     if !follows || asked > claimed {
         return Err(Refusal::OutOfOrder);
+    }
+    // From signed bytes too: a row that keeps an old request open brings nothing.
+    let decide_by = asked.plus(role.decide_within.seconds());
+    if approvals.iter().any(|a| a.get().at > decide_by) {
+        return Err(Refusal::Lapsed { at: decide_by });
     }
     let by_itself = asked.plus(role.claim_within.seconds());
     Ok(approvals.iter().map(|a| a.get().claim_by).min().unwrap_or(by_itself))

@@ -506,6 +506,10 @@ fn time_runs_forward_and_out() {
         &[
             ("approved before it was asked", Refusal::OutOfOrder, |s| s.approval().at = at(-1)),
             ("claimed before it was approved", Refusal::OutOfOrder, |s| s.claim.at = at(9)),
+            ("approved a second too late", Refusal::Lapsed { at: at(24 * 3600) }, |s| {
+                (s.approval().at, s.claim.at) = (at(24 * 3600 + 1), at(24 * 3600 + 2));
+                s.approval().claim_by = at(25 * 3600);
+            }),
             ("a second after claim_by", Refusal::Lapsed { at: at(3610) }, |s| s.claim.at = at(3611)),
             ("a second before its start", Refusal::TooEarly { start: at(21) }, |s| {
                 (s.request.start, s.approval().start) = (Some(at(21)), Some(at(21)));
@@ -532,7 +536,7 @@ fn time_runs_forward_and_out() {
     // The last moments, which still count.
     let mut story = Story::one_approval();
     story.approval().claim_by = at(10 + 4 * 3600);
-    for (asked, approved, claimed) in [(0, 0, 0), (10, 10, 10), (0, 10, 10 + 4 * 3600)] {
+    for (asked, approved, claimed) in [(0, 24 * 3600, 28 * 3600), (0, 0, 0), (10, 10, 10), (0, 10, 10 + 4 * 3600)] {
         (story.request.at, story.approval().at, story.claim.at) = (at(asked), at(approved), at(claimed));
         story.approval().claim_by = at(approved + 4 * 3600);
         assert!(story.grant().is_ok(), "{asked} {approved} {claimed}");
