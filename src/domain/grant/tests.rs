@@ -398,6 +398,18 @@ fn an_approval_never_widens() {
     );
 }
 
+/// Asked when the approval arrives, before there is a claim.
+#[test]
+fn an_approval_of_nothing_is_refused_when_it_arrives() {
+    let policy = policy();
+    let asked = request();
+    let terms = policy.terms(&asked.person, &asked.role, &asked.hosts, &asked.principals, asked.seconds).unwrap();
+    let within = |given: &Approval| approval::stays_within(&policy.roles()[&asked.role], &terms, &asked, given);
+    assert_eq!(within(&approval("carol")), Ok(()));
+    let nothing = Approval { principals: vec![], ..approval("carol") };
+    assert_eq!(within(&nothing), Err(Refusal::NothingLeft { field: "principals" }));
+}
+
 /// P03: each element of a list is looked at, wherever the bad one stands.
 #[test]
 fn one_bad_principal_among_many_is_found_at_each_place() {
