@@ -35,8 +35,9 @@ impl Service {
             let request = self.accept::<Request>(&policy, &signed, now)?;
             let terms = self.fits(&policy, request.get())?;
             let waiter = random::token();
-            let decide_by =
-                now.second().plus(policy.roles().get(&request.get().role).map_or(1, |r| r.decide_within.seconds()));
+            // From the signed time, as the grant counts it.
+            let patience = policy.roles().get(&request.get().role).map_or(0, |role| role.decide_within.seconds());
+            let decide_by = request.get().at.plus(patience);
             let state = first_state(&policy, request.get(), &terms, decide_by);
             let (stored, digest, needed) = (state.clone(), Digest::of(waiter.as_bytes()), terms.approvals);
             let verified = request.clone();

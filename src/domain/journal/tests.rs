@@ -96,13 +96,17 @@ fn what_does_not_follow_is_refused_and_changes_nothing() {
 fn nothing_is_used_twice() {
     let replay = one_issued();
     let fido = |counter| Key::fido(8, 5, counter);
-    let later =
-        BreakGlass { nonce: claim().nonce, reason: parsed("replica is down too, nobody answers"), ..break_glass() };
+    let later = BreakGlass {
+        id: parsed("0000-0000-02"),
+        reason: parsed("replica is down too, nobody answers"),
+        ..break_glass()
+    };
     let again = |reason: &str| BreakGlass { reason: parsed(reason), ..later.clone() };
     let of_dan = |reason| BreakGlass { person: person("dan"), ..again(reason) };
     let first = "primary is down, nobody answers";
     let cases = [
         ("another one", fido(8), later.clone(), Ok(())),
+        ("the same id", fido(8), BreakGlass { id: break_glass().id, ..later.clone() }, Err(Refusal::IdTaken)),
         ("the same bytes", fido(8), break_glass(), Err(Refusal::Replayed)),
         ("the same bytes by another key", alices_emergency_key(), break_glass(), Err(Refusal::Replayed)),
         ("the same reason", fido(8), again(first), Err(Refusal::ReasonRepeated)),
