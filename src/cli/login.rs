@@ -1,7 +1,9 @@
 //! `ssh-jit login`: from asking to a certificate in the agent, with one signature of the person's.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
+use crate::client::api::ApiError;
 use crate::client::certificate::{self, Checked, Expected};
 use crate::client::state::{Held, Pending};
 use crate::client::subject::Subject;
@@ -40,6 +42,9 @@ pub(super) struct Args {
     #[arg(long)]
     no_wait: bool,
 }
+
+/// A service that is gone for so many seconds is not waited for any longer.
+const PATIENT_TRIES: u32 = 60;
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let mut person = Person::open(context)?;
@@ -179,9 +184,22 @@ fn left_pending(person: &Person<'_>, pending: &Pending) -> Exit {
     Exit::Pending
 }
 
-/// One question, answered when something happens.
+/// One question, answered when something happens. A service that restarts meanwhile is waited for.
 fn wait(person: &Person<'_>, pending: &Pending) -> Result<RequestView, Failure> {
-    Ok(person.service.api.get_as(&format!("/v1/requests/{}/wait", pending.id), &pending.waiter)?)
+    let path = format!("/v1/requests/{}/wait", pending.id);
+    let mut tries = 0;
+    loop {
+        match person.service.api.get_as(&path, &pending.waiter) {
+            Err(ApiError::Unreachable { .. }) if tries < PATIENT_TRIES => {
+                if tries == 0 {
+                    person.context.ui.say("the service does not answer; the request is kept, and asked about again");
+                }
+                tries += 1;
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            answer => return Ok(answer?),
+        }
+    }
 }
 
 fn decided(decision: &DecisionView, view: &RequestView) -> String {

@@ -87,6 +87,8 @@ refusals! {
     DecidedAlready { person: PersonName } = "decided-already", "person: {person} has decided on this already";
     /// An approval that gives more than was asked, or than the policy allows.
     Wider { field: &'static str } = "wider", "{field}: an approval may give less than was asked, never more or something else";
+    /// The policy changed after the approval was written.
+    PolicyChanged = "policy-changed", "policy: it changed since this was shown; look at the request again";
     /// Approvals that leave nothing, or contradict each other.
     NothingLeft { field: &'static str } = "nothing-left", "{field}: the approvals have nothing in common here";
     /// Critical options with two values.

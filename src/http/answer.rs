@@ -75,6 +75,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotEnoughApprovals { .. }
         | Refusal::Denied
         | Refusal::TooEarly { .. }
+        | Refusal::PolicyChanged
         | Refusal::Conflict { .. }
         | Refusal::NothingLeft { .. } => StatusCode::CONFLICT,
         Refusal::Malformed { .. }

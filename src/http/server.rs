@@ -57,8 +57,15 @@ async fn sweep(service: Arc<Service>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     loop {
         ticks.tick().await;
-        if let Err(error) = service.sweep().await {
-            tracing::error!(%error, "what has ended could not be written down; it will be tried again");
+        loop {
+            match service.sweep().await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "what has ended could not be written down; it will be tried again");
+                    break;
+                }
+            }
         }
     }
 }

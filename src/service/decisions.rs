@@ -84,6 +84,9 @@ fn approve(policy: &Policy, case: &Case, approval: &Verified<Approval>, now: Mom
     let terms = case.terms(policy)?;
     let role = policy.role_for(&said.person, &asked.role)?;
     approval::stays_within(role, &terms, asked, said)?;
+    if said.policy != policy.digest() {
+        return Err(Refusal::PolicyChanged);
+    }
     if said.at < asked.at {
         return Err(Refusal::OutOfOrder);
     }

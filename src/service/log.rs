@@ -12,7 +12,7 @@ use crate::domain::policy::Duty;
 use crate::domain::refusal::Refusal;
 use crate::domain::statement::{Kind, Version};
 use crate::domain::time::Moment;
-use crate::domain::tree::{inclusion_proof, leaf_hash};
+use crate::domain::tree::inclusion_proof;
 use crate::domain::verify::Signed;
 use crate::store::{StoreError, events, statements};
 
@@ -82,10 +82,8 @@ impl Service {
     pub(super) async fn proven(&self, id: RequestId, size: u64) -> Result<Vec<(u64, StoredEvent, Vec<Digest>)>, Error> {
         self.store
             .read(move |tx| {
-                let all = events::page(tx, 1, u32::MAX)?;
-                let size = usize::try_from(size).unwrap_or(usize::MAX).min(all.len());
-                let hashes: Vec<Digest> = all[..size].iter().map(|leaf| leaf_hash(&leaf.bytes)).collect();
-                let mine = events::of_request(tx, &id)?.into_iter().filter(|leaf| leaf.seq <= size as u64);
+                let hashes = events::hashes(tx, size)?;
+                let mine = events::of_request(tx, &id)?.into_iter().filter(|leaf| leaf.seq <= size);
                 mine.map(|leaf| {
                     let index = usize::try_from(leaf.seq - 1).unwrap_or(usize::MAX);
                     Ok((leaf.seq, stored_event(tx, leaf.bytes)?, inclusion_proof(&hashes, index)))

@@ -1,5 +1,6 @@
 //! The log: leaves in order, and the right edge of the tree over them.
 
+use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::names::RequestId;
 use crate::domain::tree::{Frontier, leaf_hash};
@@ -35,6 +36,12 @@ pub fn frontier<'t>(tx: &'t Tx<'_>) -> &'t Frontier {
 pub fn page(tx: &mut Tx<'_>, from: u64, limit: u32) -> Result<Vec<Leaf>, StoreError> {
     let sql = "SELECT seq, leaf FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
     tx.query(sql, &[Value::Int(i64::try_from(from).unwrap_or(i64::MAX)), i64::from(limit).into()], leaf)
+}
+
+/// The leaf hashes of the first `size` events.
+pub fn hashes(tx: &mut Tx<'_>, size: u64) -> Result<Vec<Digest>, StoreError> {
+    let sql = "SELECT leaf FROM events WHERE seq <= ?1 ORDER BY seq";
+    tx.query(sql, &[Value::Int(i64::try_from(size).unwrap_or(i64::MAX))], |row| Ok(leaf_hash(&row.blob(0)?)))
 }
 
 /// Leaves that speak of one request.
