@@ -186,7 +186,8 @@ pub fn evidence(digests: impl Iterator<Item = Digest>) -> Digest {
     Digest::of(lines.concat().as_bytes())
 }
 
-fn claimed_by_subject(request: &Verified<Request>, claim: &Verified<Claim>) -> Result<(), Refusal> {
+/// Whether a claim is of this request, by the key that it named.
+pub fn claimed_by_subject(request: &Verified<Request>, claim: &Verified<Claim>) -> Result<(), Refusal> {
     let (asked, claimed) = (request.get(), claim.get());
     if claimed.request != request.digest() || claimed.id != asked.id {
         return Err(Refusal::OtherRequest);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::certificate::{Certificate, ToBeSigned, nonce_of};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::grant::Grant;
+use crate::domain::grant::{self, Grant};
 use crate::domain::names::RequestId;
 use crate::domain::policy::Policy;
 use crate::domain::refusal::Refusal;
@@ -86,12 +86,15 @@ impl Service {
         let id = signed.claims::<Claim>()?.id;
         let case = self.case(tx, policy, &id)?;
         let claim = self.claim_of(&case, signed)?.fresh(now.second())?;
-        let grant = Grant::access(policy, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
         let state = case.state.clone().at(now.second());
-        statements::spend(tx, Kind::Claim, signed)?;
         if let State::Active { .. } = state {
-            return self.rebuilt(tx, &case, &id);
+            // The time to claim has been kept already: by the first claim.
+            grant::claimed_by_subject(&case.request, &claim)?;
+            statements::spend(tx, Kind::Claim, signed)?;
+            return self.rebuilt(tx, policy, &case, &id);
         }
+        let grant = Grant::access(policy, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
+        statements::spend(tx, Kind::Claim, signed)?;
         let tbs = ToBeSigned::new(grant, certificates::next_serial(tx, EPOCH)?, nonce, self.keys.user_ca.public());
         let next = state.claim(tbs.serial(), tbs.grant().valid_before(), now.second())?;
         case.change(tx, &next)?;
@@ -109,14 +112,17 @@ impl Service {
 
     /// The certificate of a request that was claimed before: made again from the statements, by the
     /// policy of that moment as this process read it from its file, and compared with the stored bytes.
-    fn rebuilt(&self, tx: &mut Tx<'_>, case: &Case, id: &RequestId) -> Result<ToBeSigned, Error> {
+    /// The policy of now must still allow it too.
+    fn rebuilt(&self, tx: &mut Tx<'_>, now: &Policy, case: &Case, id: &RequestId) -> Result<ToBeSigned, Error> {
         let nonsense = |column| StoreError::nonsense("certificates", id, column);
         let Planned { serial, claim, policy, tbs } = certificates::load(tx, id)?.ok_or_else(|| nonsense("request"))?;
-        let policy = self.policy_by_digest(&policy);
-        let policy = policy
-            .ok_or(Refusal::NotSupported { what: "request: it was claimed under an earlier policy; ask again" })?;
+        let then = self.policy_by_digest(&policy);
+        let then =
+            then.ok_or(Refusal::NotSupported { what: "request: it was claimed under an earlier policy; ask again" })?;
         let claim = self.claim_of(case, &statements::load(tx, &claim)?)?;
-        let grant = Grant::access(&policy, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
+        let granted = |policy| Grant::access(policy, &case.request, &case.approvals, &claim, self.settings.clock_skew);
+        granted(now)?;
+        let grant = granted(&then)?;
         let nonce = nonce_of(&tbs).ok_or_else(|| nonsense("tbs"))?;
         let rebuilt = ToBeSigned::new(grant, serial, nonce, self.keys.user_ca.public());
         if rebuilt.bytes() == tbs { Ok(rebuilt) } else { Err(nonsense("tbs").into()) }
