@@ -2,8 +2,11 @@
 //! format. They need `ssh`, `ssh-agent`, `ssh-keygen` and `sshd`, and no particular user.
 
 mod keys;
+mod lives;
 mod openssh;
 mod passkey;
+mod refused_decisions;
+mod refused_requests;
 mod sshsig;
 mod support;
 mod verified;

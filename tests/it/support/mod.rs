@@ -2,6 +2,7 @@
 
 pub(crate) mod openssh;
 pub(crate) mod passkey;
+pub(crate) mod service;
 pub(crate) mod wire;
 
 use std::io::{ErrorKind, Write as _};
