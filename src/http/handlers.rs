@@ -8,7 +8,6 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use crate::domain::statement::{Approval, Return, Withdrawal};
 use crate::service::{Listing, Service};
 use crate::wire::{
     Certified, Changed, EmergencyView, EventView, Now, ReceiptView, RequestView, RoleView, SessionView, SignedText,
@@ -103,15 +102,13 @@ pub(super) async fn wait(State(service): On, Named(id): Named, Bearer(waiter): B
 }
 
 pub(super) async fn decide(State(service): On, Statement(signed): Statement) -> Answer<Changed> {
-    let id = signed.claims::<Approval>()?.id;
-    let state = service.decide(signed).await?.into();
-    Ok(Json(Changed { id, state }))
+    let (id, state) = service.decide(signed).await?;
+    Ok(Json(Changed { id, state: state.into() }))
 }
 
 pub(super) async fn withdraw(State(service): On, Statement(signed): Statement) -> Answer<Changed> {
-    let id = signed.claims::<Withdrawal>()?.id;
-    let state = service.withdraw(signed).await?.into();
-    Ok(Json(Changed { id, state }))
+    let (id, state) = service.withdraw(signed).await?;
+    Ok(Json(Changed { id, state: state.into() }))
 }
 
 pub(super) async fn claim(State(service): On, Statement(signed): Statement) -> Answer<Certified> {
@@ -119,9 +116,8 @@ pub(super) async fn claim(State(service): On, Statement(signed): Statement) -> A
 }
 
 pub(super) async fn give_back(State(service): On, Statement(signed): Statement) -> Answer<Changed> {
-    let id = signed.claims::<Return>()?.id;
-    let state = service.give_back(signed).await?.into();
-    Ok(Json(Changed { id, state }))
+    let (id, state) = service.give_back(signed).await?;
+    Ok(Json(Changed { id, state: state.into() }))
 }
 
 pub(super) async fn break_glass(State(service): On, Statement(signed): Statement) -> Answer<Certified> {

@@ -129,14 +129,14 @@ impl Service {
     }
 
     /// Gives access back before its end: signed by the subject key.
-    pub async fn give_back(self: &Arc<Self>, signed: Signed) -> Result<State, Error> {
+    pub async fn give_back(self: &Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
         self.audited(Kind::Return, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let id = signed.claims::<Return>()?.id;
             let (service, statement) = (Arc::clone(self), signed.clone());
             let state = self.store.write(move |tx| service.returned(tx, &policy, &statement, now)).await?;
             self.waiters.wake(&id);
-            Ok(state)
+            Ok((id, state))
         })
         .await
     }

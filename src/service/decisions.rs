@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::approval;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::names::RequestId;
 use crate::domain::policy::Policy;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -18,8 +19,8 @@ use super::requests::event;
 use super::{Error, Service};
 
 impl Service {
-    /// Takes a decision. Gives what it made of the request.
-    pub async fn decide(self: &Arc<Self>, signed: Signed) -> Result<State, Error> {
+    /// Takes a decision. Gives which request it was on, and what it made of it.
+    pub async fn decide(self: &Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
         self.audited(Kind::Approval, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let approval = self.accept::<Approval>(&policy, &signed, now)?;
@@ -27,7 +28,7 @@ impl Service {
             let service = Arc::clone(self);
             let state = self.store.write(move |tx| service.decided(tx, &policy, &approval, now)).await?;
             self.waiters.wake(&id);
-            Ok(state)
+            Ok((id, state))
         })
         .await
     }

@@ -105,7 +105,7 @@ impl Service {
     }
 
     /// Takes a request back, before it is claimed.
-    pub async fn withdraw(self: &std::sync::Arc<Self>, signed: Signed) -> Result<State, Error> {
+    pub async fn withdraw(self: &std::sync::Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
         self.audited(Kind::Withdrawal, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let withdrawal = self.accept::<Withdrawal>(&policy, &signed, now)?;
@@ -131,7 +131,7 @@ impl Service {
                 })
                 .await?;
             self.waiters.wake(&id);
-            Ok(state)
+            Ok((id, state))
         })
         .await
     }
