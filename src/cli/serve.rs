@@ -39,7 +39,11 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
         journal: service::open_journal(&config.journal, &keys)?,
         policy: load_policy(&config.policy)?,
         clock: Clock::System,
-        settings: Settings { clock_skew: config.clock_skew, remembered: config.remembered },
+        settings: Settings {
+            clock_skew: config.clock_skew,
+            remembered: config.remembered,
+            origin: config.url.trim_end_matches('/').to_ascii_lowercase(),
+        },
         keys,
     };
     let listening = http::bind(config.listen).map_err(|e| Failure::new(format!("listen: {}: {e}", config.listen)))?;

@@ -21,7 +21,7 @@ pub fn may_decide(policy: &Policy, request: &Verified<Request>, approval: &Verif
     if decided.person == asked.person {
         return Err(Refusal::SelfApproval);
     }
-    let person = policy.signer(&decided.person, approval.key())?;
+    let person = approval.signer(policy)?;
     if person.service {
         return Err(Refusal::ServicesCannotDecide { person: decided.person.clone() });
     }

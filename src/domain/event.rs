@@ -24,6 +24,10 @@ pub enum EventKind {
     PolicyLoaded,
     /// Somebody bought a bearer for reading.
     SessionOpened,
+    /// A passkey was bound to a person.
+    PasskeyEnrolled,
+    /// A passkey was taken away.
+    PasskeyRemoved,
     /// Somebody asked.
     Requested,
     /// The policy approved by itself.

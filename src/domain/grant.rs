@@ -53,7 +53,7 @@ impl Grant {
         skew: u32,
     ) -> Result<Self, Refusal> {
         let asked = request.get();
-        policy.signer(&asked.person, request.key())?;
+        request.signer(policy)?;
         subject_key_is_fresh(policy, &asked.key)?;
         let terms = policy.terms(&asked.person, &asked.role, &asked.hosts, &asked.principals, asked.seconds)?;
         let role = policy.role_for(&asked.person, &asked.role)?;

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod key;
 pub mod names;
 mod options;
+pub mod passkey;
 pub mod policy;
 mod policy_file;
 pub mod refusal;

@@ -286,7 +286,8 @@ impl Policy {
         Ok(Terms { principals, hosts, seconds, approvals: 0 })
     }
 
-    fn not_revoked(&self, key: &PublicKey) -> Result<(), Refusal> {
+    /// Refuses a key that the policy revokes.
+    pub fn not_revoked(&self, key: &PublicKey) -> Result<(), Refusal> {
         if self.revoked_keys.contains(&key.fingerprint()) { Err(Refusal::RevokedKey) } else { Ok(()) }
     }
 }

@@ -35,6 +35,10 @@ refusals! {
     NotTheirKey { person: PersonName } = "not-their-key", "person: the signing key does not belong to {person}";
     /// The policy says that this key counts no longer.
     RevokedKey = "revoked-key", "key: the policy revokes this key";
+    /// A passkey after its time.
+    PasskeyEnded { at: Timestamp } = "passkey-ended", "key: the passkey was good until {at}; enrol it again";
+    /// A passkey enrolled for too long, or for no time.
+    EnrolmentTooLong = "enrolment-too-long", "until: a passkey is enrolled for at most 180 days";
     /// A statement for another service.
     OtherInstance = "other-instance", "instance: the statement was made for another service";
     /// Signed too long ago.

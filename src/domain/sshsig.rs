@@ -20,7 +20,7 @@ const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
 const END: &str = "-----END SSH SIGNATURE-----";
 const MAGIC: &[u8] = b"SSHSIG";
 const HASH: &str = "sha512";
-const WEBAUTHN: &str = "webauthn-sk-ecdsa-sha2-nistp256@openssh.com";
+pub(super) const WEBAUTHN: &str = "webauthn-sk-ecdsa-sha2-nistp256@openssh.com";
 /// No signature of an accepted kind is longer, client data included.
 const LONGEST: usize = 16 * 1024;
 

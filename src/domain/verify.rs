@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use super::digest::Digest;
 use super::key::PublicKey;
 use super::names::InstanceId;
+use super::passkey::Enrolled;
+use super::policy::{Person, Policy};
 use super::refusal::Refusal;
 use super::sshsig::{Expect, SshSig};
 use super::statement::{self, Statement};
@@ -65,6 +67,7 @@ impl Signed {
 pub struct Verified<T> {
     statement: T,
     signed: Signed,
+    passkey: Option<Enrolled>,
 }
 
 impl<T: Statement> Verified<T> {
@@ -87,7 +90,28 @@ impl<T: Statement> Verified<T> {
             signed.signature.check(&signed.bytes)?;
             seen.insert(entry);
         }
-        Ok(Self { statement, signed: signed.clone() })
+        Ok(Self { statement, signed: signed.clone(), passkey: None })
+    }
+
+    /// The same for a statement that was signed with a passkey, at this origin.
+    pub fn check_passkey(
+        signed: &Signed,
+        passkey: Enrolled,
+        origin: &str,
+        instance: &InstanceId,
+        seen: &VerifiedSet,
+    ) -> Result<Self, Refusal> {
+        let verified = Self::check(signed, &passkey.get().key, Expect::Passkey { origin }, instance, seen)?;
+        Ok(Self { passkey: Some(passkey), ..verified })
+    }
+
+    /// The person who makes the statement, if the policy says now that the key, or the SSH key behind the
+    /// passkey, is theirs.
+    pub fn signer<'p>(&self, policy: &'p Policy) -> Result<&'p Person, Refusal> {
+        match &self.passkey {
+            None => policy.signer(self.statement.person(), self.key()),
+            Some(passkey) => passkey.holder(policy, self.statement.person(), self.statement.at()),
+        }
     }
 
     /// Refuses a statement that was signed too long ago, or in the future: at its acceptance, not

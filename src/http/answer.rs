@@ -85,6 +85,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::UnknownPrincipal { .. }
         | Refusal::Duplicate { .. }
         | Refusal::SubjectKeyKind
+        | Refusal::EnrolmentTooLong
         | Refusal::NotSupported { .. }
         | Refusal::OtherRequest
         | Refusal::Wider { .. }
@@ -95,6 +96,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::UnknownKey
         | Refusal::NotTheirKey { .. }
         | Refusal::RevokedKey
+        | Refusal::PasskeyEnded { .. }
         | Refusal::OtherInstance
         | Refusal::Stale { .. }
         | Refusal::Future { .. }

@@ -5,10 +5,9 @@ use crate::domain::names::RequestId;
 use crate::domain::policy::{Policy, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
-use crate::domain::sshsig::Expect;
 use crate::domain::statement::{Approval, Decision, Request};
-use crate::domain::verify::{Signed, Verified};
-use crate::store::requests::{self, Stored};
+use crate::domain::verify::Verified;
+use crate::store::requests;
 use crate::store::{StoreError, Tx};
 
 use super::{Error, Service};
@@ -42,34 +41,20 @@ impl Service {
     /// Opens a case. A request that is not there and one that makes no sense are both refused.
     pub(super) fn case(&self, tx: &mut Tx<'_>, policy: &Policy, id: &RequestId) -> Result<Case, Error> {
         let stored = requests::load(tx, id)?.ok_or(Refusal::UnknownRequest)?;
-        self.verify_case(policy, stored)
-    }
-
-    fn verify_case(&self, policy: &Policy, stored: Stored) -> Result<Case, Error> {
         let request: Request = stored.signed.claims()?;
         if request.id != stored.id {
             return Err(StoreError::nonsense("requests", &stored.id, "statement").into());
         }
-        policy.signer(&request.person, stored.signed.signature().key())?;
-        let request = self.again(&stored.signed)?;
+        let request: Verified<Request> = self.verified(tx, &stored.signed)?;
+        request.signer(policy)?;
         let mut approvals = Vec::with_capacity(stored.decisions.len());
         for signed in &stored.decisions {
-            let approval: Verified<Approval> = self.again(signed)?;
+            let approval: Verified<Approval> = self.verified(tx, signed)?;
             if approval.get().decision == Decision::Deny {
                 return Err(Refusal::Denied.into());
             }
             approvals.push(approval);
         }
         Ok(Case { request, approvals, state: stored.state })
-    }
-
-    /// Verifies a stored statement again, by the key that it was signed with. Whose key that is, is for
-    /// the policy to say.
-    pub(super) fn again<T: crate::domain::statement::Statement>(
-        &self,
-        signed: &Signed,
-    ) -> Result<Verified<T>, Refusal> {
-        let expect = Expect::SshKey { verified: false };
-        Verified::check(signed, signed.signature().key(), expect, &self.trust.instance, &self.seen)
     }
 }

@@ -23,7 +23,7 @@ impl Service {
     pub async fn decide(self: &Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
         self.audited(Kind::Approval, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
-            let approval = self.accept::<Approval>(&policy, &signed, now)?;
+            let approval = self.accept::<Approval>(&policy, &signed, now).await?;
             let id = approval.get().id.clone();
             let service = Arc::clone(self);
             let state = self.store.write(move |tx| service.decided(tx, &policy, &approval, now)).await?;

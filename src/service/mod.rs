@@ -8,6 +8,7 @@ mod claims;
 mod decisions;
 mod error;
 mod log;
+mod passkeys;
 mod reading;
 mod requests;
 mod reviews;
@@ -35,6 +36,7 @@ use crate::store::{Store, StoreError, Value, events};
 pub use claims::Issued;
 pub use error::Error;
 pub use log::{SignedHead, StoredEvent};
+pub use passkeys::PasskeyInfo;
 pub use reading::{EmergencyInfo, Listing, Receipt, RequestInfo, RoleInfo};
 pub use sessions::Caller;
 
@@ -66,11 +68,21 @@ pub struct Settings {
     pub clock_skew: u32,
     /// How many verified statements to remember; 0 for none.
     pub remembered: usize,
+    /// Where browsers find the service, as they write it: scheme, host, and port unless it is the usual.
+    pub origin: String,
+}
+
+impl Settings {
+    /// The WebAuthn relying party: the origin's host.
+    pub fn relying_party(&self) -> &str {
+        let host = self.origin.split_once("://").map_or(self.origin.as_str(), |(_, rest)| rest);
+        host.split_once(':').map_or(host, |(host, _)| host)
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { clock_skew: 5, remembered: REMEMBERED }
+        Self { clock_skew: 5, remembered: REMEMBERED, origin: "http://localhost:7022".to_owned() }
     }
 }
 
@@ -139,6 +151,11 @@ impl Service {
         Ok(())
     }
 
+    /// What the operator set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
         let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
@@ -167,13 +184,25 @@ impl Service {
         &self.trust
     }
 
-    /// Accepts a statement signed with an everyday key of the person who makes it, just now.
-    fn accept<T: Statement>(&self, policy: &Policy, signed: &Signed, now: Moment) -> Result<Verified<T>, Error> {
+    /// Accepts a statement that a person made just now, with an everyday key or a passkey of theirs.
+    async fn accept<T: Statement + Send + 'static>(
+        self: &Arc<Self>,
+        policy: &Policy,
+        signed: &Signed,
+        now: Moment,
+    ) -> Result<Verified<T>, Error> {
         let statement: T = signed.claims()?;
-        let key = signed.signature().key();
-        policy.signer(statement.person(), key)?;
-        let expect = Expect::SshKey { verified: false };
-        Ok(Verified::check(signed, key, expect, &self.trust.instance, &self.seen)?.fresh(now.second())?)
+        let verified: Verified<T> = if signed.signature().is_passkey() {
+            let (service, signed) = (Arc::clone(self), signed.clone());
+            self.store.read(move |tx| service.verified(tx, &signed)).await?
+        } else {
+            // Whose key it is, is asked before the signature is worth a look.
+            let key = signed.signature().key();
+            policy.signer(statement.person(), key)?;
+            Verified::check(signed, key, Expect::SshKey { verified: false }, &self.trust.instance, &self.seen)?
+        };
+        verified.signer(policy)?;
+        Ok(verified.fresh(now.second())?)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::statement::{Approval, BreakGlass, Request, Serial};
 use crate::domain::time::{Patience, Timestamp};
-use crate::domain::verify::{Signed, Verified};
+use crate::domain::verify::Signed;
 use crate::store::requests::{self, Filter, Stored};
 use crate::store::{StoreError, certificates, emergencies, statements};
 
@@ -194,26 +194,26 @@ impl Service {
     }
 
     pub(super) fn info_of(&self, policy: &Policy, stored: Stored) -> Result<RequestInfo, Error> {
-        let request = self.again::<Request>(&stored.signed)?;
+        let request = stored.signed.claims()?;
         let decisions = stored.decisions.iter().map(Signed::claims).collect::<Result<Vec<Approval>, _>>()?;
-        Ok(self.info(policy, &request, &decisions, stored.state))
+        Ok(self.info(policy, &stored.signed, request, decisions, stored.state))
     }
 
     pub(super) fn info(
         &self,
         policy: &Policy,
-        request: &Verified<Request>,
-        decisions: &[Approval],
+        signed: &Signed,
+        asked: Request,
+        decisions: Vec<Approval>,
         state: State,
     ) -> RequestInfo {
-        let asked = request.get().clone();
         let role = policy.roles().get(&asked.role);
         let human = |name: &&PersonName| policy.people().get(*name).is_some_and(|person| !person.service);
         let approvers = role.into_iter().flat_map(|role| &role.approvers).filter(|name| **name != asked.person);
         RequestInfo {
-            signed: request.signed().clone(),
+            signed: signed.clone(),
             state: state.at(self.now().second()),
-            decisions: decisions.to_vec(),
+            decisions,
             terms: policy.terms(&asked.person, &asked.role, &asked.hosts, &asked.principals, asked.seconds).ok(),
             extensions: role.map(|role| role.extensions.clone()).unwrap_or_default(),
             critical_options: role.map(|role| role.critical_options.clone()).unwrap_or_default(),

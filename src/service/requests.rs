@@ -32,7 +32,7 @@ impl Service {
     ) -> Result<(RequestInfo, Zeroizing<String>), Error> {
         self.audited(Kind::Request, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
-            let request = self.accept::<Request>(&policy, &signed, now)?;
+            let request = self.accept::<Request>(&policy, &signed, now).await?;
             let terms = self.fits(&policy, request.get())?;
             let waiter = random::token();
             // From the signed time, as the grant counts it.
@@ -61,7 +61,7 @@ impl Service {
                     record(tx, &verified, policy.digest(), needed, now)
                 })
                 .await?;
-            Ok((self.info(&self.policy(), &request, &[], state), waiter))
+            Ok((self.info(&self.policy(), request.signed(), request.get().clone(), Vec::new(), state), waiter))
         })
         .await
     }
@@ -108,7 +108,7 @@ impl Service {
     pub async fn withdraw(self: &std::sync::Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
         self.audited(Kind::Withdrawal, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
-            let withdrawal = self.accept::<Withdrawal>(&policy, &signed, now)?;
+            let withdrawal = self.accept::<Withdrawal>(&policy, &signed, now).await?;
             let id = withdrawal.get().id.clone();
             let service = std::sync::Arc::clone(self);
             let state = self

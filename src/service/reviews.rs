@@ -17,7 +17,7 @@ impl Service {
     pub async fn review(self: &Arc<Self>, signed: Signed) -> Result<(), Error> {
         self.audited(Kind::Review, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
-            let review = self.accept::<Review>(&policy, &signed, now)?;
+            let review = self.accept::<Review>(&policy, &signed, now).await?;
             self.store.write(move |tx| reviewed(tx, &policy, &review, now)).await
         })
         .await

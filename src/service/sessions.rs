@@ -1,5 +1,7 @@
 //! Sessions: a signed statement buys a bearer that can read for 15 minutes, and change nothing.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use crate::domain::digest::Digest;
@@ -51,10 +53,10 @@ impl Caller {
 
 impl Service {
     /// Sells a bearer for a session statement. Gives the bearer and its end.
-    pub async fn open_session(&self, signed: Signed) -> Result<(Zeroizing<String>, Timestamp), Error> {
+    pub async fn open_session(self: &Arc<Self>, signed: Signed) -> Result<(Zeroizing<String>, Timestamp), Error> {
         self.audited(Kind::Session, &signed, async {
             let now = self.clock.now();
-            let statement = self.accept::<Statement>(&self.policy(), &signed, now)?;
+            let statement = self.accept::<Statement>(&self.policy(), &signed, now).await?;
             let person = statement.get().person.clone();
             let bearer = random::token();
             let (digest, until) = (Digest::of(bearer.as_bytes()), now.second().plus(LASTS));
@@ -74,15 +76,20 @@ impl Service {
         .await
     }
 
-    /// Who shows this bearer. The policy of this moment must still know the key that bought it.
-    pub async fn caller(&self, bearer: &str) -> Result<Caller, Error> {
+    /// Who shows this bearer. The policy of this moment must still know the key that bought it, or the
+    /// one behind the passkey.
+    pub async fn caller(self: &Arc<Self>, bearer: &str) -> Result<Caller, Error> {
         let (digest, now) = (Digest::of(bearer.as_bytes()), self.clock.now().second());
-        let session =
-            self.store.read(move |tx| sessions::find(tx, &digest, now)).await?.ok_or(Error::Unauthenticated)?;
-        let policy = self.policy();
-        if !policy.counts(&session.person, &session.signer) {
-            return Err(Error::Unauthenticated);
-        }
-        Ok(Caller::new(&policy, session.person))
+        let (service, policy) = (Arc::clone(self), self.policy());
+        self.store
+            .read(move |tx| {
+                let session = sessions::find(tx, &digest, now)?.ok_or(Error::Unauthenticated)?;
+                if !policy.counts(&session.person, &session.signer) {
+                    let passkey = service.passkey(tx, &session.signer).map_err(|_| Error::Unauthenticated)?;
+                    passkey.holder(&policy, &session.person, now).map_err(|_| Error::Unauthenticated)?;
+                }
+                Ok(Caller::new(&policy, session.person))
+            })
+            .await
     }
 }

@@ -86,6 +86,17 @@ CREATE TABLE counters (
   counter INTEGER NOT NULL CHECK (counter >= 0)
 );
 
+-- Passkeys: the enrolment is signed twice, by an SSH key (in statements) and by the passkey itself.
+CREATE TABLE passkeys (
+  sha256 BLOB PRIMARY KEY CHECK (length(sha256) = 32),
+  person TEXT NOT NULL,
+  credential BLOB NOT NULL UNIQUE,
+  enrolment BLOB NOT NULL UNIQUE REFERENCES statements (sha256),
+  signature BLOB NOT NULL,
+  removal BLOB REFERENCES statements (sha256)
+);
+CREATE INDEX passkeys_person ON passkeys (person);
+
 -- Bearers for reading, by their SHA-256.
 CREATE TABLE sessions (
   sha256 BLOB PRIMARY KEY CHECK (length(sha256) = 32),
