@@ -2,6 +2,7 @@
 //! fsync. Each verb runs in a savepoint of its own, so that its failure undoes only itself; nobody
 //! hears of success before the commit. Readers stand beside.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,9 +99,13 @@ impl Store {
         let work = move || {
             let _turn = turn;
             let connection = readers.lock().unwrap_or_else(PoisonError::into_inner).pop().ok_or(StoreError::Busy)?;
-            let outcome = read(&connection, verb);
+            // A verb that panics must not take the connection with it.
+            let outcome = catch_unwind(AssertUnwindSafe(|| read(&connection, verb)));
+            if outcome.is_err() {
+                let _ = begin(&connection, "ROLLBACK");
+            }
             readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            outcome
+            outcome.unwrap_or_else(|panic| resume_unwind(panic))
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
@@ -185,7 +190,9 @@ fn run(tx: &mut Tx<'_>, first: Job, queue: &Receiver<Job>, answers: &mut Vec<Ans
 fn in_savepoint(tx: &mut Tx<'_>, job: Job) -> Result<Answer, StoreError> {
     let before = tx.log.clone();
     tx.execute("SAVEPOINT verb", &[])?;
-    let (keep, answer) = job(Ok(tx));
+    // A verb that panics fails alone: the writer is there for all of them. Its caller hears that nobody answers.
+    let nobody = || (false, Box::new(|_| ()) as Answer);
+    let (keep, answer) = catch_unwind(AssertUnwindSafe(|| job(Ok(tx)))).unwrap_or_else(|_| nobody());
     if !keep {
         tx.execute("ROLLBACK TO verb", &[])?;
         tx.log = before;
