@@ -129,7 +129,16 @@ impl Service {
     /// Copies what the journal has and the database has not. Safe to call at any time.
     pub async fn import_journal(&self) -> Result<(), Error> {
         let imported = self.store.read(emergencies::imported).await?;
-        let entries = self.journal().after(imported).to_vec();
+        let (entries, end) = {
+            let journal = self.journal();
+            (journal.after(imported).to_vec(), journal.replay().next().0 - 1)
+        };
+        if end < imported {
+            return Err(Error::Setup(format!(
+                "the break-glass journal ends at entry {end}, and entry {imported} of it was imported before; put the \
+                 whole file back: a shorter one forgets what was used, and gives serials twice"
+            )));
+        }
         if entries.is_empty() {
             return Ok(());
         }
