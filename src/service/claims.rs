@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::domain::certificate::{Certificate, ToBeSigned};
 use crate::domain::certificate::{Certificate, ToBeSigned, nonce_of};
+use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::{self, Grant};
 use crate::domain::names::RequestId;
@@ -125,7 +127,9 @@ impl Service {
         let grant = granted(&then)?;
         let nonce = nonce_of(&tbs).ok_or_else(|| nonsense("tbs"))?;
         let rebuilt = ToBeSigned::new(grant, serial, nonce, self.keys.user_ca.public());
-        if rebuilt.bytes() == tbs { Ok(rebuilt) } else { Err(nonsense("tbs").into()) }
+        // Nonce and serial come from the row: the log must name these very bytes, or somebody put them there.
+        let digest = rebuilt.digest();
+        if rebuilt.bytes() == tbs && is_on_record(tx, id, &digest)? { Ok(rebuilt) } else { Err(nonsense("tbs").into()) }
     }
 
     /// Gives access back before its end: signed by the subject key.
@@ -164,4 +168,13 @@ impl Service {
         events::append(tx, returned)?;
         Ok(next)
     }
+}
+
+/// Whether the log says that a certificate of these bytes was about to be signed.
+fn is_on_record(tx: &mut Tx<'_>, id: &RequestId, tbs: &Digest) -> Result<bool, StoreError> {
+    let says = |leaf: &events::Leaf| {
+        let event: Option<Event> = serde_json::from_slice(&leaf.bytes).ok();
+        event.is_some_and(|event| event.kind == EventKind::Claimed && event.tbs == Some(*tbs))
+    };
+    Ok(events::of_request(tx, id)?.iter().any(says))
 }
