@@ -1,14 +1,18 @@
 //! Integration tests, as one crate: against the real OpenSSH programs, which are the judge of every
 //! format. They need `ssh`, `ssh-agent`, `ssh-keygen` and `sshd`, and no particular user.
 
+mod emergency;
+mod evil_database;
 mod keys;
 mod lives;
 mod openssh;
 mod passkey;
+mod policy_changes;
 mod races;
 mod refused_decisions;
 mod refused_requests;
 mod routes;
 mod sshsig;
+mod stores;
 mod support;
 mod verified;
