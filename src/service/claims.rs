@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::domain::certificate::{Certificate, ToBeSigned};
 use crate::domain::certificate::{Certificate, ToBeSigned, nonce_of};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
