@@ -20,13 +20,13 @@ fn twins(person: &str, role: &str) -> (Bench, Asked, Asked) {
 /// Writes with every constraint switched off that can be.
 fn write(bench: &Bench, sql: &str, values: impl rusqlite::Params) {
     let connection = bench.sql();
-    connection.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON").unwrap();
+    connection.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON").expect("pragmas");
     let changed = connection.execute(sql, values).unwrap_or_else(|e| panic!("{sql}: {e}"));
     assert!(changed > 0, "{sql}");
 }
 
 fn certificates(bench: &Bench) -> i64 {
-    bench.sql().query_row("SELECT count(*) FROM certificates", [], |row| row.get(0)).unwrap()
+    bench.sql().query_row("SELECT count(*) FROM certificates", [], |row| row.get(0)).expect("a number")
 }
 
 /// No certificate, whatever the answer is called.

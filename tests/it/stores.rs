@@ -113,7 +113,7 @@ fn put(tx: &mut Tx<'_>, name: &str) -> Result<(), StoreError> {
 }
 
 async fn names(store: &Store) -> Vec<String> {
-    store.read(|tx| tx.query("SELECT name FROM meta ORDER BY name", &[], |row| row.text(0))).await.unwrap()
+    store.read(|tx| tx.query("SELECT name FROM meta ORDER BY name", &[], |row| row.text(0))).await.expect("names")
 }
 
 /// Stops the writer in the middle of a transaction, until the other end is dropped.

@@ -111,7 +111,7 @@ impl Bench {
 
     /// New keys, and a new database; no service yet.
     pub(crate) fn unstarted() -> Self {
-        let dir = dir();
+        let dir = memory();
         let folder = dir.path().join("ca-keys");
         Keys::create(&folder, None).expect("keys");
         let keys = load_keys(dir.path());
@@ -119,7 +119,7 @@ impl Bench {
         write_trust(&folder, &keys.first_trust(InstanceId::from_bytes([7; 16]), at).expect("trust")).expect("trust");
         store::create(&format!("sqlite:{DATABASE}"), dir.path()).expect("a database");
         let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
-        let agent = agent.timeout_global(Some(Duration::from_secs(60))).build().into();
+        let agent = agent.timeout_global(Some(Duration::from_mins(1))).build().into();
         let millis = Arc::new(AtomicI64::new(START));
         Self { dir, millis, numbers: AtomicU64::new(1), agent, running: None, tampered: false }
     }
@@ -218,6 +218,11 @@ impl Bench {
     pub(crate) fn keys(&self) -> Keys {
         load_keys(self.dir.path())
     }
+}
+
+/// A folder whose files are in memory where there is such a thing: the tests would wait for fsync only.
+fn memory() -> TempDir {
+    tempfile::Builder::new().prefix("ssh-jit-").tempdir_in("/dev/shm").unwrap_or_else(|_| dir())
 }
 
 fn load_keys(base: &Path) -> Keys {

@@ -13,6 +13,16 @@ use ssh_jit::wire::SignedText;
 
 use super::Bench;
 
+/// What ends a request, once.
+const ENDS: [EventKind; 6] = [
+    EventKind::Denied,
+    EventKind::Withdrawn,
+    EventKind::Lapsed,
+    EventKind::Returned,
+    EventKind::Revoked,
+    EventKind::Expired,
+];
+
 impl Bench {
     /// Proves what must hold whatever happened.
     pub(crate) fn check(&self) {
@@ -144,9 +154,8 @@ fn decisions_are_on_record(connection: &Connection, events: &[Event]) {
         let statement = Some(digest(statement));
         assert_eq!(of(events, kind, &id).iter().filter(|event| event.statement == statement).count(), 1, "{id}");
     }
-    use EventKind::{Denied, Expired, Lapsed, Returned, Revoked, Withdrawn};
     let mut ended = BTreeMap::new();
-    for event in events.iter().filter(|e| [Denied, Expired, Lapsed, Returned, Revoked, Withdrawn].contains(&e.kind)) {
+    for event in events.iter().filter(|event| ENDS.contains(&event.kind)) {
         let before = ended.insert(event.request.clone(), event.kind);
         assert_eq!(before, None, "{:?} ended twice", event.request);
     }
