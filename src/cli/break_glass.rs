@@ -103,7 +103,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         statement.role,
         checked.principals.join(" ")
     ));
-    context.ui.say("it is recorded, everybody hears of it, and somebody else must review it");
+    context.ui.say(format_args!("it is recorded as {}, and somebody else must review it", statement.id));
     let key = path.with_extension("");
     let private = if path.extension().is_some_and(|e| e == "pub") { key } else { path };
     context.ui.out(format_args!("ssh -i '{}' -o CertificateFile='{}' ACCOUNT@HOST", private.display(), file.display()));

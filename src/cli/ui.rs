@@ -110,7 +110,11 @@ pub(super) fn time(at: Timestamp, now: Timestamp) -> String {
     let form = if local.date_naive() == today.date_naive() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
     let distance = at.since(now);
     let length = length(distance.unsigned_abs());
-    let relative = if distance >= 0 { format!("in {length}") } else { format!("{length} ago") };
+    let relative = match distance {
+        0 => "now".to_owned(),
+        1.. => format!("in {length}"),
+        _ => format!("{length} ago"),
+    };
     format!("{} ({relative})", local.format(form))
 }
 

@@ -150,7 +150,7 @@ fn verified<T: Statement>(signed: &Signed, trust: &Trust) -> Result<Verified<T>,
     let expect = Expect::SshKey { verified: false };
     let seen = VerifiedSet::new(0);
     Verified::check(signed, signed.signature().key(), expect, &trust.instance, &seen)
-        .map_err(|e| wrong(format!("a {}: {e}", T::KIND.as_str())))
+        .map_err(|e| wrong(format!("its {}: {e}", T::KIND.as_str())))
 }
 
 fn report(context: &Context, receipt: &ReceiptView, case: &Case, grant: Option<&Grant>) {
