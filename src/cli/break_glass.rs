@@ -1,7 +1,7 @@
 //! `ssh-jit break-glass`: in when nobody can approve, and `ssh-jit review`, which closes what it opened.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::client::certificate::{self, Expected};
 use crate::client::identity::Identity;
@@ -72,6 +72,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             now: person.now()?,
         },
     )?;
+    let private = private_half(&path)?;
     let pending = Pending {
         id: statement.id.clone(),
         person: statement.person.clone(),
@@ -85,6 +86,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             valid_before: checked.valid_before,
             in_agent: false,
         }),
+        emergency: Some(private.clone()),
     };
     let file = person.service.state.certificate_path(&statement.id);
     crate::files::write_private(&file, format!("{}\n", issued.certificate).as_bytes())?;
@@ -104,10 +106,15 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         checked.principals.join(" ")
     ));
     context.ui.say(format_args!("it is recorded as {}, and somebody else must review it", statement.id));
-    let key = path.with_extension("");
-    let private = if path.extension().is_some_and(|e| e == "pub") { key } else { path };
     context.ui.out(format_args!("ssh -i '{}' -o CertificateFile='{}' ACCOUNT@HOST", private.display(), file.display()));
     Ok(Exit::Done)
+}
+
+/// What ssh's IdentityFile wants: the private half, or the public one where an agent has the other.
+fn private_half(path: &Path) -> std::io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let private = path.with_extension("");
+    Ok(if path.extension().is_some_and(|e| e == "pub") && private.exists() { private } else { path })
 }
 
 fn statement(person: &Person<'_>, args: &Args) -> Result<BreakGlass, Failure> {

@@ -68,9 +68,10 @@ fn choose(person: &Person<'_>, typed: Option<&str>) -> Result<Pending, Failure> 
             .ok_or_else(|| Failure::new(format!("{id} was not asked for from here")));
     }
     let now = person.now()?;
-    let living =
-        |p: &Pending| p.person == person.name && p.certificate.as_ref().is_some_and(|held| held.valid_before > now);
-    let mut active: Vec<Pending> = person.service.state.all_pending()?.into_iter().filter(living).collect();
+    let living = |p: &Pending| p.certificate.as_ref().is_some_and(|held| held.valid_before > now);
+    let mine = |p: &Pending| p.person == person.name && p.emergency.is_none();
+    let all = person.service.state.all_pending()?;
+    let mut active: Vec<Pending> = all.into_iter().filter(|p| mine(p) && living(p)).collect();
     match active.len() {
         0 => Err(Failure::new("nothing is active from here").hint("ssh-jit status")),
         1 => Ok(active.remove(0)),

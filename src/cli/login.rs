@@ -67,10 +67,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     proceed(&person, &mut pending, subject, view, args.no_wait)
 }
 
-/// A certificate for this role that lives.
+/// A certificate for this role that lives. Broken glass is no reason not to ask.
 fn living(person: &Person<'_>, role: &RoleName) -> Result<Option<Held>, Failure> {
     let now = person.now()?;
-    let mine = person.service.state.all_pending()?.into_iter().filter(|p| p.person == person.name && p.role == *role);
+    let all = person.service.state.all_pending()?.into_iter();
+    let mine = all.filter(|p| p.person == person.name && p.role == *role && p.emergency.is_none());
     Ok(mine.filter_map(|p| p.certificate).find(|held| held.valid_before > now.plus(30)))
 }
 
@@ -111,6 +112,7 @@ fn ask(
         key: subject.public().clone(),
         waiter: submitted.waiter,
         certificate: None,
+        emergency: None,
     };
     person.service.state.set_pending(&pending)?;
     let lifetime = last_moment(&submitted.request).since(at);

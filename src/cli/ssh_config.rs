@@ -21,7 +21,8 @@ pub(super) fn write(context: &Context, service: &Service) -> Result<(), Failure>
         if held.valid_before <= now {
             service.state.forget(&pending.id)?;
         } else if !held.in_agent {
-            let (key, certificate) = (service.state.key_path(&pending.id), service.state.certificate_path(&pending.id));
+            let certificate = service.state.certificate_path(&pending.id);
+            let key = pending.emergency.clone().unwrap_or_else(|| service.state.key_path(&pending.id));
             // Writing to a String cannot fail. The paths hold an id of ours behind a folder of the person's.
             let _ = writeln!(text, "CertificateFile \"{}\"", certificate.display());
             if key.exists() {

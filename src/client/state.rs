@@ -36,6 +36,9 @@ pub struct Pending {
     pub waiter: String,
     /// The certificate, once it was claimed.
     pub certificate: Option<Held>,
+    /// Where the certified key lies when it is the person's own: their emergency key, after break-glass.
+    #[serde(default)]
+    pub emergency: Option<PathBuf>,
 }
 
 /// A certificate that was claimed.
