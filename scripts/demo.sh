@@ -413,10 +413,7 @@ play alice 'ssh-jit break-glass db-prod --category outage --reason "it is down"'
 play alice 'ssh-jit break-glass db-prod --category outage \
     --reason "the primary is down and nobody on call answers"'
 has_said 'db-prod@db1 db-prod@db2'
-emergency=$(sed -n "s/^ssh \\(.*\\) ACCOUNT@HOST\$/\\1/p" out)
-[ -n "$emergency" ] || wrong "break-glass prints no ssh command"
-enters db1 "-i alice/.ssh/emergency db1"
-has_said 'we are in'
+enters db1 db1
 grep -q 'ID BREAK-GLASS/' found || wrong "the log does not say that it was broken glass"
 play carol 'ssh-jit review'
 glass=$(sed -n 's/^\([0-9A-Z-]*\)  alice .*/\1/p' out)
