@@ -253,8 +253,24 @@ impl Bench {
         bearer: Option<&str>,
         body: &[u8],
     ) -> Result<Answer, ureq::Error> {
+        self.try_at(self.running().address, method, path, bearer, body)
+    }
+
+    /// Reads from another listener.
+    pub(crate) fn try_elsewhere(&self, address: SocketAddr, path: &str) -> Result<Answer, ureq::Error> {
+        self.try_at(address, "GET", path, None, b"")
+    }
+
+    fn try_at(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        bearer: Option<&str>,
+        body: &[u8],
+    ) -> Result<Answer, ureq::Error> {
         let mut request = ureq::http::Request::builder();
-        request = request.method(method).uri(format!("http://{}{path}", self.running().address));
+        request = request.method(method).uri(format!("http://{address}{path}"));
         if let Some(bearer) = bearer {
             request = request.header("authorization", bearer);
         }
