@@ -160,3 +160,26 @@ fn stands_in(lines: &str, key: &PublicKey) -> bool {
 pub(super) fn file_error(path: &Path, error: io::Error) -> KeyError {
     KeyError::File { path: path.to_owned(), error }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody has the private half of a published example, so this is as near as a test comes to one.
+    #[test]
+    fn published_examples_are_recognized() {
+        let examples: Vec<PublicKey> = EXAMPLES.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(examples.len(), FILES.len());
+        assert!(examples.iter().all(|key| stands_in(EXAMPLES, key)));
+
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ca-keys");
+        Keys::create(&folder, None).unwrap();
+        let key = read_key(&folder.join("log")).unwrap();
+        let public: PublicKey = key.public_key().to_openssh().unwrap().parse().unwrap();
+        assert!(!stands_in(EXAMPLES, &public));
+        let other_comment = key.public_key().to_openssh().unwrap().replace("ssh-jit-log", "innocent");
+        let published = format!("{EXAMPLES}\n# a comment\n\n{other_comment}\n");
+        assert!(stands_in(&published, &public), "whatever its comment is and whatever stands around it");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod emergency;
 mod evil_database;
+mod example;
 mod keys;
 mod lives;
 mod openssh;
