@@ -1,12 +1,14 @@
 //! User certificates written without the code under test (PROTOCOL.certkeys), so that those can be written too
 //! which our CA must never make: every field can be anything, and is signed as it stands.
 
+use std::path::{Path, PathBuf};
+
 use signature::Signer as _;
 use ssh_encoding::Encode as _;
 use ssh_jit::domain::certificate::Certificate;
 use ssh_key::{PrivateKey, Signature};
 
-use crate::support::wire::{blob, string};
+use crate::support::wire::{blob, key_line, string};
 
 /// PROTOCOL.certkeys: `SSH_CERT_TYPE_USER` and `SSH_CERT_TYPE_HOST`.
 pub(super) const USER: u32 = 1;
@@ -80,12 +82,18 @@ fn options(list: &[(String, Vec<u8>)]) -> Vec<u8> {
     list.iter().flat_map(|(name, data)| [string(name), string(data)].concat()).collect()
 }
 
-/// The line that ssh reads from a `-cert.pub` file.
-pub(super) fn line(certificate: &[u8]) -> String {
-    use base64::Engine as _;
+/// Writes the file that ssh and ssh-keygen read.
+pub(super) fn write(dir: &Path, name: &str, certificate: &[u8]) -> PathBuf {
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let path = dir.join(format!("{name}-cert.pub"));
+    std::fs::write(&path, line(certificate)).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    path
+}
+
+fn line(certificate: &[u8]) -> String {
     let length = u32::from_be_bytes(certificate[..4].try_into().expect("four bytes")) as usize;
     let name = String::from_utf8_lossy(&certificate[4..4 + length]);
-    format!("{name} {}\n", base64::engine::general_purpose::STANDARD.encode(certificate))
+    format!("{}\n", key_line(&name, certificate))
 }
 
 /// A certificate of the product, read field by field and ready to be changed. Not by the product's own

@@ -18,7 +18,7 @@ use ssh_jit::domain::sshsig::{Expect, SshSig};
 use ssh_jit::domain::statement::{Approval, BreakGlass, Claim, Request, Serial, Statement};
 use ssh_jit::domain::time::Timestamp;
 use ssh_jit::domain::verify::{Signed, Verified, VerifiedSet};
-use ssh_key::PrivateKey;
+use ssh_key::{HashAlg, LineEnding, PrivateKey};
 
 use crate::support::openssh::{keygen, public_key, public_line, signing};
 use crate::support::run_with;
@@ -235,7 +235,7 @@ impl Product {
         self.verified_in(text, key, &[], now)
     }
 
-    /// Signed by stock ssh-keygen, then verified as the service does when it arrives.
+    /// Signed, then verified as the service does when it arrives.
     fn verified_in<T: Statement>(
         &self,
         text: &str,
@@ -243,9 +243,13 @@ impl Product {
         env: &[(&str, &str)],
         now: Timestamp,
     ) -> Result<Verified<T>, String> {
-        let key = self.key(key);
-        let mut ssh_keygen = signing(&key, T::KIND.namespace());
-        let armored = run_with(ssh_keygen.envs(env.iter().copied()), text.as_bytes());
+        let (key, namespace) = (self.key(key), T::KIND.namespace());
+        let private = PrivateKey::read_openssh_file(&key).expect("a private key");
+        let armored = match private.sign(namespace, HashAlg::Sha512, text.as_bytes()) {
+            Ok(signature) => signature.to_pem(LineEnding::LF).expect("an armored signature"),
+            // Security keys sign through their middleware only.
+            Err(_) => run_with(signing(&key, namespace).envs(env.iter().copied()), text.as_bytes()),
+        };
         let checked = SshSig::from_armor(&armored).map_err(Refusal::from).and_then(|signature| {
             let signed = Signed::new(text.as_bytes().to_vec(), signature);
             Verified::check(&signed, &public_key(&key), SSH_KEY, &self.instance, &VerifiedSet::new(0))?.fresh(now)
@@ -254,9 +258,11 @@ impl Product {
     }
 }
 
-/// A refusal as a client gets it.
+/// A refusal as a client gets it, without the place in the JSON.
 pub(super) fn told(refusal: &Refusal) -> String {
-    format!("{}: {refusal}", refusal.code())
+    let text = refusal.to_string();
+    let text = text.split_once(" at line 1 column").map_or(text.as_str(), |(text, _)| text);
+    format!("{}: {text}", refusal.code())
 }
 
 fn digest(text: &str) -> Value {

@@ -9,13 +9,11 @@ use signature::Signer as _;
 use ssh_encoding::Encode as _;
 use ssh_key::{PrivateKey, Signature};
 
-use crate::support::openssh::public_line;
-use crate::support::wire::{blob, string};
+use crate::support::wire::string;
 
 /// Listens until the test ends.
-pub(super) fn start(socket: &Path, offered: &Path, used: &Path) -> PathBuf {
+pub(super) fn start(socket: &Path, offered: Vec<u8>, used: &Path) -> PathBuf {
     let listener = UnixListener::bind(socket).expect("a socket");
-    let offered = blob(&public_line(offered));
     let key = PrivateKey::read_openssh_file(used).expect("a private key");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
