@@ -99,7 +99,9 @@ fn passphrase(environment: &Environment, descriptor: Option<u32>) -> io::Result<
     };
     match file {
         Some(path) => {
-            let text = Zeroizing::new(fs::read_to_string(path)?);
+            let text = fs::read_to_string(&path)
+                .map_err(|e| io::Error::other(format!("passphrase from {}: {e}", path.display())))?;
+            let text = Zeroizing::new(text);
             Ok(Zeroizing::new(text.trim_end_matches('\n').to_owned()))
         }
         None if io::stdin().is_terminal() => ui::ask_passphrase("passphrase of the CA keys"),
