@@ -2,6 +2,7 @@
 //! format. They need `ssh`, `ssh-agent`, `ssh-keygen` and `sshd`, and no particular user.
 
 mod certificates;
+mod cli;
 mod emergency;
 mod evil_database;
 mod example;

@@ -1,9 +1,12 @@
 //! What integration tests share: running programs here, OpenSSH's programs and passkeys below.
 
+pub(crate) mod between;
 pub(crate) mod openssh;
 pub(crate) mod passkey;
 pub(crate) mod service;
+pub(crate) mod plain;
 pub(crate) mod wire;
+pub(crate) mod world;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
