@@ -48,9 +48,7 @@ const PATIENT_TRIES: u32 = 60;
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let mut person = Person::open(context)?;
-    // Roles are lower case and request ids upper case, so that neither can be taken for the other.
-    let resumed = args.target.parse::<RoleName>().err().and_then(|_| RequestId::from_typed(&args.target).ok());
-    if let Some(id) = resumed {
+    if let Some(id) = resumed(&person, &args.target)? {
         return resume(&person, &id, args.no_wait);
     }
     let role: RoleName = args.target.parse().map_err(Failure::misuse)?;
@@ -65,6 +63,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     let (mut pending, subject, view) = ask(&mut person, role, reason, args)?;
     proceed(&person, &mut pending, subject, view, args.no_wait)
+}
+
+/// The request that is meant, if one is. An id that was typed in lower case could be a role's name: it is a
+/// request when one of that id was sent from here.
+fn resumed(person: &Person<'_>, target: &str) -> Result<Option<RequestId>, Failure> {
+    let Ok(id) = RequestId::from_typed(target) else { return Ok(None) };
+    let meant = target.parse::<RoleName>().is_err() || person.service.state.pending(&id)?.is_some();
+    Ok(Some(id).filter(|_| meant))
 }
 
 /// A certificate for this role that lives. Broken glass is no reason not to ask.

@@ -3,8 +3,8 @@
 pub(crate) mod between;
 pub(crate) mod openssh;
 pub(crate) mod passkey;
-pub(crate) mod service;
 pub(crate) mod plain;
+pub(crate) mod service;
 pub(crate) mod wire;
 pub(crate) mod world;
 
