@@ -68,6 +68,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             key: identity.public_key(),
             key_id: &format!("BREAK-GLASS/{}/{}/{}/", statement.id, statement.person, statement.role),
             principals: &[],
+            hosts: &args.hosts,
             longest: args.length,
             now: person.now()?,
         },
@@ -79,6 +80,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         role: statement.role.clone(),
         digest: Signed::try_from(&signed)?.digest(),
         key: identity.public_key().clone(),
+        seconds: args.length,
+        hosts: args.hosts.clone(),
         waiter: String::new(),
         certificate: Some(Held {
             certificate: issued.certificate.clone(),

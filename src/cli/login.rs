@@ -116,6 +116,8 @@ fn ask(
         role,
         digest: Signed::try_from(&signed)?.digest(),
         key: subject.public().clone(),
+        seconds: args.length,
+        hosts: args.hosts.clone(),
         waiter: submitted.waiter,
         certificate: None,
         emergency: None,
@@ -269,7 +271,9 @@ fn claim(
             key: &pending.key,
             key_id: &format!("ssh-jit/{}/{}/{}/", pending.id, pending.person, pending.role),
             principals: told.map_or(&[], |terms| &terms.principals),
-            longest: told.map(|terms| terms.seconds),
+            hosts: &pending.hosts,
+            // What the person typed counts, whatever the service says that it was.
+            longest: told.map(|terms| terms.seconds).into_iter().chain(pending.seconds).min(),
             now: person.now()?,
         },
     )?;

@@ -7,7 +7,7 @@ use ssh_key::Certificate;
 use ssh_key::certificate::CertType;
 
 use crate::domain::key::PublicKey;
-use crate::domain::names::Principal;
+use crate::domain::names::{HostName, Principal};
 use crate::domain::time::{Seconds, Timestamp};
 
 /// What was asked for, and so what the certificate may hold.
@@ -21,6 +21,8 @@ pub struct Expected<'a> {
     pub key_id: &'a str,
     /// The principals that were asked for or told; empty when the service chose.
     pub principals: &'a [Principal],
+    /// The hosts that were asked for; empty when the service chose.
+    pub hosts: &'a [HostName],
     /// The longest that was asked for or told.
     pub longest: Option<Seconds>,
     /// Now.
@@ -63,7 +65,14 @@ pub fn check(line: &str, expected: &Expected<'_>) -> Result<Checked, Surprise> {
     }
     let principals: Vec<String> = certificate.valid_principals().to_vec();
     let told: Vec<String> = expected.principals.iter().map(ToString::to_string).collect();
-    if principals.is_empty() || !(told.is_empty() || principals.iter().all(|p| told.contains(p))) {
+    let elsewhere = |p: &String| {
+        let host = p.split_once('@').map(|(_, host)| host);
+        !expected.hosts.is_empty() && !expected.hosts.iter().any(|asked| host == Some(asked.as_str()))
+    };
+    if principals.is_empty()
+        || principals.iter().any(elsewhere)
+        || !(told.is_empty() || principals.iter().all(|p| told.contains(p)))
+    {
         return Err(Surprise("principals"));
     }
     let (after, before) = (certificate.valid_after(), certificate.valid_before());

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::digest::Digest;
 use crate::domain::key::PublicKey;
-use crate::domain::names::{PersonName, RequestId, RoleName};
+use crate::domain::names::{HostName, PersonName, RequestId, RoleName};
 use crate::domain::statement::Serial;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Seconds, Timestamp};
 use crate::files;
 use crate::wire::SignedText;
 
@@ -32,6 +32,10 @@ pub struct Pending {
     pub role: RoleName,
     pub digest: Digest,
     pub key: PublicKey,
+    /// For how long, where that was said.
+    pub seconds: Option<Seconds>,
+    /// On which hosts, where that was said.
+    pub hosts: Vec<HostName>,
     /// The capability that waits on it.
     pub waiter: String,
     /// The certificate, once it was claimed.
