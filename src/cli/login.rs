@@ -149,7 +149,7 @@ fn resume(person: &Person<'_>, id: &RequestId, no_wait: bool) -> Result<Exit, Fa
         return Ok(Exit::Done);
     }
     let subject = Subject::find(&pending.key, &person.service.state.key_path(id), person.agent(), None)?;
-    let view = wait(person, &pending)?;
+    let view = person.service.api.get_as(&format!("/v1/requests/{id}/wait?seconds=0"), &pending.waiter)?;
     proceed(person, &mut pending, subject, view, no_wait)
 }
 

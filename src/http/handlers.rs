@@ -96,8 +96,20 @@ pub(super) async fn receipt(State(service): On, Reader(caller): Reader, Named(id
     Ok(Json(views::receipt(&receipt, service.signed_trust())))
 }
 
-pub(super) async fn wait(State(service): On, Named(id): Named, Bearer(waiter): Bearer) -> Answer<RequestView> {
-    let info = service.wait(&id, &waiter, LONGEST_WAIT).await?;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Longest {
+    seconds: Option<u64>,
+}
+
+pub(super) async fn wait(
+    State(service): On,
+    Named(id): Named,
+    Bearer(waiter): Bearer,
+    Query(longest): Query<Longest>,
+) -> Answer<RequestView> {
+    let longest = longest.seconds.map_or(LONGEST_WAIT, Duration::from_secs).min(LONGEST_WAIT);
+    let info = service.wait(&id, &waiter, longest).await?;
     Ok(Json(views::request(&info, Vec::new())))
 }
 
