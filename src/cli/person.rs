@@ -44,6 +44,10 @@ impl Service {
             Failure::misuse("no service is known")
                 .hint("ssh-jit setup --server URL, or --server URL, or SSH_JIT_SERVER")
         })?;
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(Failure::misuse(format!("server: {url:?} is no address of a service"))
+                .hint("write http://HOST:PORT or https://HOST"));
+        }
         let (api, state) = (Api::new(url), State::open(&context.environment.state, url)?);
         let now: Now = api.get("/v1/now")?;
         let ahead = now.now.second().since(context.clock.now().second());
