@@ -26,6 +26,7 @@ mod withdraw;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ClientConfig, Environment};
@@ -125,7 +126,7 @@ struct Context {
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     let json = cli.global.json;
     match Environment::read().map_err(Failure::from).and_then(|environment| dispatch(cli, environment)) {
@@ -137,8 +138,15 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Help and version are results; everything else is misuse.
-fn usage(error: &clap::Error) -> ExitCode {
+/// Help and version are results; everything else is misuse. What was typed is repeated with its hidden
+/// characters escaped: it may come from a script that was given somebody else's text.
+fn usage(mut error: clap::Error) -> ExitCode {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
+        if let Some(ContextValue::String(typed)) = error.get(kind) {
+            let typed = ui::shown(typed);
+            error.insert(kind, ContextValue::String(typed));
+        }
+    }
     // Nobody may be there to read it.
     let _ = error.print();
     if error.use_stderr() { Exit::Misuse.into() } else { Exit::Done.into() }
