@@ -77,6 +77,12 @@ pub(crate) fn post(port: u16, path: &str, body: &Value) -> (String, Value) {
     (answer[0].clone(), json)
 }
 
+/// What the service on `port` answers to everybody.
+pub(crate) fn get(port: u16, path: &str) -> Value {
+    let head = [format!("GET {path} HTTP/1.1"), "Host: localhost".to_owned()];
+    call(port, &head, &[]).expect("a service that answers").1
+}
+
 fn call(port: u16, head: &[String], body: &[u8]) -> std::io::Result<(Vec<String>, Value)> {
     let mut service = TcpStream::connect(("127.0.0.1", port))?;
     for line in head.iter().filter(|line| !is(line, "content-length") && !is(line, "connection")) {

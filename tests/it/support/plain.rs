@@ -67,11 +67,15 @@ fn stands(form: &str, text: &str) -> bool {
         && !text[form.len()..].starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// ` (in 4m55s)` or ` (1s ago)` behind a time.
+/// ` (in 4m55s)`, ` (now)` or ` (1s ago)` behind a time.
 fn distance(text: &str) -> usize {
     let end = text.find(')').map_or(0, |end| end + 1);
     let told = text.get(..end).unwrap_or_default();
-    if told.starts_with(" (in ") || (told.starts_with(" (") && told.ends_with(" ago)")) { end } else { 0 }
+    if told.starts_with(" (in ") || told == " (now)" || (told.starts_with(" (") && told.ends_with(" ago)")) {
+        end
+    } else {
+        0
+    }
 }
 
 /// `4m55s`, `59s`: what is left of something; whole minutes and hours are what somebody asked for.

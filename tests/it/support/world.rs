@@ -42,14 +42,20 @@ impl Ran {
     pub(crate) fn is(&self, code: i32, stdout: &[&str], stderr: &[&str]) -> &Self {
         let (out, err) = (plain(&self.stdout, &self.plain), plain(&self.stderr, &self.plain));
         let found = (self.code, out.lines().collect::<Vec<_>>(), err.lines().collect::<Vec<_>>());
-        assert_eq!(found, (code, stdout.to_vec(), stderr.to_vec()), "\n{self:#?}");
+        assert_eq!(found, (code, stdout.to_vec(), stderr.to_vec()), "\n{}{}", self.stdout, self.stderr);
         self
     }
 
     /// Demands success, whatever was said on the way.
     #[track_caller]
     pub(crate) fn good(self) -> Self {
-        assert_eq!(self.code, 0, "\n{self:#?}");
+        assert_eq!(self.code, 0, "\n{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The same without the lines of standard error in which `text` stands.
+    pub(crate) fn without(mut self, text: &str) -> Self {
+        self.stderr = self.stderr.lines().filter(|line| !line.contains(text)).map(|line| format!("{line}\n")).collect();
         self
     }
 
@@ -93,6 +99,10 @@ impl Running {
         let (child, err) = (&mut self.child, &self.err);
         wait_until(|| read(err).contains(text) || has_ended(child), || format!("no {text:?} in time: {}", read(err)));
         assert!(self.stderr().contains(text), "it ended without {text:?}: {}", self.stderr());
+    }
+
+    pub(crate) fn ended(&mut self) -> bool {
+        has_ended(&mut self.child)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
