@@ -39,6 +39,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let trust = believed(context, args, &receipt)?;
     let policy = Policy::parse(&receipt.policy).map_err(|e| wrong(format!("its policy does not parse: {e}")))?;
     logged(&receipt, &trust)?;
+    complete(&receipt)?;
     let case = Case::read(&receipt, &trust, &policy)?;
     let certified = case.certified(&receipt, &trust, &policy)?;
     report(context, &receipt, &case, certified.as_ref());
@@ -89,6 +90,29 @@ fn logged(receipt: &ReceiptView, trust: &Trust) -> Result<(), Failure> {
         let index = event.seq.checked_sub(1).ok_or_else(|| wrong("an event has number 0"))?;
         if !verify_inclusion(&leaf, index, head.size, &event.proof, &head.root) {
             return Err(wrong(format!("event {} is not in the log that its head covers", event.seq)));
+        }
+    }
+    Ok(())
+}
+
+/// Its events name each of its statements, and it holds what its events say was decided and claimed: what was
+/// left out could have changed the story.
+fn complete(receipt: &ReceiptView) -> Result<(), Failure> {
+    let parsed = receipt.events.iter().map(|event| serde_json::from_str::<Event>(&event.leaf));
+    let events = parsed.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(format!("an event does not parse: {e}")))?;
+    let signed = receipt.statements.iter().map(Signed::try_from).collect::<Result<Vec<_>, _>>()?;
+    for statement in &signed {
+        if !events.iter().any(|event| event.statement == Some(statement.digest())) {
+            return Err(wrong("the log does not name each of its statements"));
+        }
+    }
+    for event in &events {
+        let kept = matches!(event.kind, EventKind::Approved | EventKind::Denied | EventKind::Claimed);
+        if kept && !signed.iter().any(|statement| event.statement == Some(statement.digest())) {
+            return Err(wrong(format!("it lacks the statement of event {}", event.seq)));
+        }
+        if event.tbs.is_some() && receipt.tbs.is_none() {
+            return Err(wrong(format!("it lacks the certificate of event {}", event.seq)));
         }
     }
     Ok(())
