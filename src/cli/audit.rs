@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::client::state::SeenHead;
 use crate::domain::digest::Digest;
-use crate::domain::event::{Event, HEAD_NAMESPACE, Head};
+use crate::domain::event::{Event, EventKind, HEAD_NAMESPACE, Head};
 use crate::domain::tree::{Frontier, leaf_hash};
 use crate::domain::verify::Signed;
 use crate::wire::{EventView, SignedText};
@@ -115,7 +115,7 @@ fn verify(person: &mut Person<'_>) -> Result<Exit, Failure> {
             seen.size, head.size
         )));
     }
-    let (mut frontier, mut statements) = (Frontier::default(), 0u64);
+    let (mut frontier, mut statements, mut missing) = (Frontier::default(), 0u64, Vec::new());
     every(person, head.size, |seq, view| {
         let event = parse(&view.leaf)?;
         if event.seq != seq {
@@ -128,6 +128,8 @@ fn verify(person: &mut Person<'_>) -> Result<Exit, Failure> {
         if let Some(text) = &view.statement {
             genuine(&event, text)?;
             statements += 1;
+        } else if event.statement.is_some() && !is_refusal(event.kind) {
+            missing.push(seq);
         }
         Ok(())
     })?;
@@ -137,11 +139,20 @@ fn verify(person: &mut Person<'_>) -> Result<Exit, Failure> {
     person.service.state.set_head(&SeenHead { size: head.size, root: head.root })?;
     let ui = &person.context.ui;
     if ui.json {
-        ui.data(&serde_json::json!({ "events": head.size, "statements": statements, "root": head.root }));
+        let (events, root) = (head.size, head.root);
+        ui.data(&serde_json::json!({ "events": events, "statements": statements, "missing": missing, "root": root }));
     } else {
+        for seq in missing {
+            ui.say(format_args!("event {seq}: its statement is not there: erased, or taken away"));
+        }
         ui.good(format_args!("the log is whole: {} events, {statements} statements, root {}", head.size, head.root));
     }
     Ok(Exit::Done)
+}
+
+/// Statements that were refused are not kept.
+fn is_refusal(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Refused | EventKind::BreakGlassRefused)
 }
 
 /// A statement is the one that its event names, and the key in its signature signed it. Whose key that
@@ -151,6 +162,10 @@ fn genuine(event: &Event, text: &SignedText) -> Result<(), Failure> {
     let signed = Signed::try_from(text).map_err(|_| wrong("has no signature that parses"))?;
     if event.statement != Some(signed.digest()) {
         return Err(wrong("is not the one that the event names"));
+    }
+    let said: Named = serde_json::from_slice(signed.bytes()).map_err(|_| wrong("names nobody"))?;
+    if event.person.as_ref().is_some_and(|person| person.as_str() != said.person) {
+        return Err(wrong("is somebody else's than the event says"));
     }
     signed.signature().check(signed.bytes()).map_err(|_| wrong("is not signed by the key in its signature"))
 }
