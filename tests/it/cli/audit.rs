@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use rusqlite::Connection;
+use ssh_jit::domain::tree::{Frontier, leaf_hash};
 
 use crate::support::world::{Ran, World};
 use crate::support::{output_of, tool};
@@ -64,6 +65,7 @@ fn a_whole_log_verifies() {
     carol.run(&["audit", "verify"]).is(0, &[], &["ssh-jit: the log is whole: 11 events, 9 statements, root SHA256"]);
     let json = carol.run(&["audit", "verify", "--json"]).good().json();
     assert_eq!((&json["events"], &json["statements"]), (&11.into(), &9.into()));
+    assert_eq!(json["missing"], serde_json::json!([]));
 }
 
 /// Somebody changes the database while the service is down, and carol verifies after it is up again.
@@ -77,11 +79,7 @@ fn tampered(seen: bool, tamper: impl FnOnce(&Connection)) -> Ran {
     tamper(&database);
     drop(database);
     let mut server = world.spawn(world.serve());
-    std::thread::sleep(std::time::Duration::from_millis(1));
-    crate::support::wait_until(|| server.stderr().contains("listening") || server.ended(), String::new);
-    if server.ended() {
-        return server.end();
-    }
+    server.wait_for("listening");
     world.as_("carol").run(&["audit", "verify"])
 }
 
@@ -100,7 +98,14 @@ fn a_changed_event_is_found() {
         let changed = leaf(database, 9).replace("\"person\":\"carol\"", "\"person\":\"dan\"");
         set_leaf(database, 9, &changed);
     });
-    ran.is(1, &[], &["?"]);
+    ran.is(1, &[], &["ssh-jit: the log is damaged: event 9: its statement is somebody else's than the event says"]);
+    // Where no statement stands beside, the tree says that something is wrong, and cannot say where.
+    let ran = tampered(false, |database| {
+        let changed = leaf(database, 1).replace("\"detail\":\"0", "\"detail\":\"1");
+        set_leaf(database, 1, &changed);
+    });
+    let said = "ssh-jit: the log is damaged: its 13 events do not lead to the root that its head names";
+    ran.is(1, &[], &[said]);
 }
 
 #[test]
@@ -110,7 +115,7 @@ fn swapped_events_are_found() {
         set_leaf(database, 3, &fourth);
         set_leaf(database, 4, &third);
     });
-    ran.is(1, &[], &["?"]);
+    ran.is(1, &[], &["ssh-jit: the log is damaged: event 3 calls itself 4"]);
 }
 
 #[test]
@@ -118,7 +123,7 @@ fn a_missing_end_is_found() {
     let ran = tampered(false, |database| {
         database.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)", []).expect("an event");
     });
-    ran.is(1, &[], &["?"]);
+    ran.is(1, &[], &["ssh-jit: the log is damaged: event 11 calls itself 12"]);
 }
 
 /// Whoever has the whole database can make a log that is whole. Who saw the old one knows.
@@ -126,19 +131,33 @@ fn a_missing_end_is_found() {
 fn a_log_that_was_cut_and_mended_is_found() {
     let ran = tampered(true, |database| {
         database.execute("DELETE FROM events WHERE seq > 6", []).expect("events");
-        database.execute("UPDATE log SET size = 0, roots = NULL", []).expect("the edge");
+        let mut edge = Frontier::default();
+        for seq in 1..=6 {
+            edge.push(leaf_hash(leaf(database, seq).as_bytes()));
+        }
+        let roots: Vec<u8> = edge.roots().iter().flat_map(|root| root.as_bytes().to_vec()).collect();
+        database.execute("UPDATE log SET size = 6, roots = ?1", [roots]).expect("the edge");
     });
-    ran.is(1, &[], &["?"]);
+    ran.is(1, &[], &["ssh-jit: the log is damaged: it had 11 events when it was last seen here, and has 8 now"]);
 }
 
+/// A statement may be erased, because somebody's text must go: the log still verifies, and says so. One that was
+/// changed is one that is not there.
 #[test]
-fn a_changed_statement_is_found() {
+fn a_missing_statement_is_told() {
     let ran = tampered(false, |database| {
         let sql = "UPDATE statements SET bytes = CAST(replace(CAST(bytes AS TEXT), 'replica lag', 'replica jag') AS BLOB) \
                    WHERE kind = 'request'";
         database.execute(sql, []).expect("a statement");
     });
-    ran.is(1, &[], &["?"]);
+    ran.is(
+        0,
+        &[],
+        &[
+            "ssh-jit: event 7: its statement is not there: erased, or taken away",
+            "ssh-jit: the log is whole: 13 events, 8 statements, root SHA256",
+        ],
+    );
 }
 
 /// Stock OpenSSH checks what was exported, and refuses one changed byte.

@@ -101,10 +101,6 @@ impl Running {
         assert!(self.stderr().contains(text), "it ended without {text:?}: {}", self.stderr());
     }
 
-    pub(crate) fn ended(&mut self) -> bool {
-        has_ended(&mut self.child)
-    }
-
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         rustix::process::kill_process(pid, signal).expect("a signal to a child of ours");
