@@ -142,6 +142,27 @@ fn a_certificate_of_something_else_is_not_released() {
     assert_eq!(good.compare(&[&blob[..], &[0]].concat()), unreadable, "one byte more");
 }
 
+/// O01: a restriction that was granted stands among the critical options, with its value.
+#[test]
+fn a_certificate_without_its_restrictions_is_not_released() {
+    let good = unsigned(golden_grant());
+    let option = |name: &[u8], value: &[u8]| wire(&[name, &wire(&[value])]);
+    let command = option(b"force-command", b"/usr/bin/psql");
+    let address = option(b"source-address", b"10.0.0.0/8,2001:db8::/32");
+    let all = wire(&[&[&command[..], &address].concat()]);
+    for (name, to) in [
+        ("another command", wire(&[&[&option(b"force-command", b"/usr/bin/bash"), &address[..]].concat()])),
+        ("no command", wire(&[&address])),
+        ("no restriction", wire(&[b""])),
+        ("one more", wire(&[&[&command[..], &address, &wire(&[b"verify-required", b""])].concat()])),
+    ] {
+        let altered = replaced(good.bytes(), &all, &to);
+        let signature = wire(&[&wire(&[b"ssh-ed25519", &user_ca().raw(&altered)])]);
+        let outcome = good.compare(&[altered, signature].concat());
+        assert_eq!(outcome, Err(Refusal::Certificate { what: "has other options" }), "{name}");
+    }
+}
+
 /// `bytes` with the only occurrence of `from` replaced.
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let places: Vec<usize> = (0..=bytes.len() - from.len()).filter(|i| bytes[*i..].starts_with(from)).collect();
