@@ -166,8 +166,8 @@ fn what_is_not_one_json_object_is_malformed() {
         ("half a character", good.replace("\"comment\":\"\"", "\"comment\":\"\\ud800\"")),
         ("a decision in another form", good.replace("\"approve\"", "{\"approve\":null}")),
         ("deep nesting", "[".repeat(LONGEST)),
-        ("10 MB", format!("{}{good}", " ".repeat(10_000_000))),
-        ("a byte too many", format!("{}{good}", " ".repeat(LONGEST + 1 - good.len()))),
+        ("10 MB", format!("{good}{}", " ".repeat(10_000_000))),
+        ("a byte too many", format!("{good}{}", " ".repeat(LONGEST + 1 - good.len()))),
     ] {
         assert_ne!(text, good, "{name}");
         assert!(is_malformed(Kind::Approval, &text), "{name}");
