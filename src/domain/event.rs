@@ -20,6 +20,8 @@ pub const HEAD_NAMESPACE: &str = "head@ssh-jit";
 pub enum EventKind {
     /// The service began to answer; `detail` is its version.
     ServiceStarted,
+    /// A break-glass journal was begun; `detail` is the epoch of its serials.
+    JournalBegun,
     /// A policy was put into force.
     PolicyLoaded,
     /// Somebody bought a bearer for reading.

@@ -23,6 +23,8 @@ pub const NAMESPACE: &str = "journal@ssh-jit";
 #[expect(missing_docs, reason = "the fields are named in the words of the design")]
 pub struct Entry {
     pub v: Version,
+    /// The epoch of this journal's serials: one for each journal that a service ever wrote.
+    pub epoch: u16,
     /// From 1, without gaps.
     pub seq: u64,
     /// SHA-256 of the bytes of the entry before; of nothing for the first.
@@ -57,6 +59,7 @@ pub enum Outcome {
 /// What a journal says so far: what comes next in it, and what must not come again.
 #[derive(Debug, Clone, Default)]
 pub struct Replay {
+    epoch: Option<u16>,
     last: Option<(u64, Digest)>,
     spent: HashSet<Digest>,
     ids: HashSet<RequestId>,
@@ -79,6 +82,11 @@ impl Entry {
 }
 
 impl Replay {
+    /// The journal's epoch; none while it is empty.
+    pub fn epoch(&self) -> Option<u16> {
+        self.epoch
+    }
+
     /// Number and hash for the next entry.
     pub fn next(&self) -> (u64, Digest) {
         self.last.map_or_else(|| (1, Digest::of(b"")), |(seq, digest)| (seq + 1, digest))
@@ -113,10 +121,13 @@ impl Replay {
         signed_entry.is_by(journal_key, NAMESPACE)?;
         let entry: Entry =
             serde_json::from_slice(signed_entry.bytes()).map_err(|e| Refusal::Malformed { what: e.to_string() })?;
-        if (entry.seq, entry.prev) != self.next() {
+        if (entry.seq, entry.prev) != self.next() || self.epoch.is_some_and(|epoch| epoch != entry.epoch) {
             return Err(Refusal::OutOfOrder);
         }
         if let Outcome::Issued { serial, .. } = entry.outcome {
+            if Some(serial) != self.next_serial(entry.epoch) {
+                return Err(Refusal::OutOfOrder);
+            }
             let signed = entry.signed()?;
             let statement: BreakGlass = signed.claims()?;
             self.spent.insert(signed.digest());
@@ -127,6 +138,7 @@ impl Replay {
             }
             self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
         }
+        self.epoch = Some(entry.epoch);
         self.last = Some((entry.seq, signed_entry.digest()));
         Ok(entry)
     }

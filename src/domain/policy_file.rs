@@ -270,6 +270,13 @@ fn emergency_key(policy: &Policy, table: EmergencyTable) -> Result<EmergencyKey,
     if policy.emergency_keys.iter().any(|e| e.key == *key) {
         return Err((table.key.span(), "this emergency key stands there twice".to_owned()));
     }
+    if table.verify_required && key.application().is_none() {
+        let message = "verify_required needs a FIDO key (sk-...), and this is none; it could never break the glass";
+        return Err((table.key.span(), message.to_owned()));
+    }
+    if table.roles.is_empty() {
+        return Err((table.key.span(), "roles is empty, so this key could never break the glass".to_owned()));
+    }
     if let Some(role) = table.roles.iter().find(|role| !policy.roles.contains_key(role.get_ref())) {
         return Err((role.span(), format!("there is no role {}", role.get_ref())));
     }

@@ -149,9 +149,15 @@ impl State {
 
     /// The certificate is about to be signed.
     pub fn claim(self, serial: Serial, ends: Timestamp, now: Timestamp) -> Result<Self, Refusal> {
-        match self.at(now) {
-            Self::Approved { .. } => Ok(Self::Active { serial, ends }),
-            Self::Lapsed { at } => Err(Refusal::Lapsed { at }),
+        self.at(now).claimable()?;
+        Ok(Self::Active { serial, ends })
+    }
+
+    /// Refuses every state but approved, before anything else is looked at.
+    pub fn claimable(&self) -> Result<(), Refusal> {
+        match self {
+            Self::Approved { .. } => Ok(()),
+            Self::Lapsed { at } => Err(Refusal::Lapsed { at: *at }),
             other => Err(Refusal::NotApproved { state: other.name() }),
         }
     }

@@ -18,8 +18,8 @@ use crate::store::{StoreError, Tx, emergencies, events, statements};
 
 use super::{Error, Issued, Service};
 
-/// The epoch of serials that the journal gives out, apart from the database's.
-const EPOCH: u16 = 2;
+/// The epoch of the first journal's serials; the database has the one before.
+const FIRST_EPOCH: u64 = 2;
 /// So many refused attempts in a row are written to the journal; the log has the rest.
 const MOST_REFUSED: usize = 1000;
 
@@ -90,7 +90,7 @@ impl Service {
         };
         let serial = journal
             .replay()
-            .next_serial(EPOCH)
+            .next_serial(self.journal_epoch)
             .ok_or_else(|| Error::Setup("the journal has no serials left".to_owned()))?;
         let tbs = ToBeSigned::new(grant, serial, random::bytes(), self.keys.break_glass_ca.public());
         self.write(&mut journal, signed, now, policy.digest(), Outcome::Issued { serial, tbs: tbs.digest() })?;
@@ -114,6 +114,7 @@ impl Service {
         let (seq, prev) = journal.replay().next();
         let entry = Entry {
             v: Version,
+            epoch: self.journal_epoch,
             seq,
             prev,
             at,
@@ -128,7 +129,8 @@ impl Service {
 
     /// Copies what the journal has and the database has not. Safe to call at any time.
     pub async fn import_journal(&self) -> Result<(), Error> {
-        let imported = self.store.read(emergencies::imported).await?;
+        let epoch = self.journal_epoch;
+        let imported = self.store.read(move |tx| emergencies::imported(tx, epoch)).await?;
         let (entries, end) = {
             let journal = self.journal();
             (journal.after(imported).to_vec(), journal.replay().next().0 - 1)
@@ -145,15 +147,36 @@ impl Service {
         self.store
             .write(move |tx| {
                 // Another import may have come first.
-                let imported = emergencies::imported(tx)?;
+                let imported = emergencies::imported(tx, epoch)?;
                 for entry in entries.iter().filter(|entry| entry.seq > imported) {
                     import(tx, entry)?;
-                    emergencies::set_imported(tx, entry.seq)?;
+                    emergencies::set_imported(tx, epoch, entry.seq)?;
                 }
                 Ok(())
             })
             .await
     }
+}
+
+/// The epoch of a journal: its entries say it, and an empty one gets the next that no journal had, so that
+/// a new file never gives a serial twice.
+pub(super) fn epoch_of(tx: &mut Tx<'_>, written: Option<u16>, now: Moment) -> Result<u16, Error> {
+    let newest = emergencies::newest_epoch(tx)?;
+    let next = newest.map_or(FIRST_EPOCH, |epoch| epoch + 1);
+    let epoch = match written {
+        Some(epoch) if newest.is_none_or(|newest| u64::from(epoch) >= newest) => epoch,
+        Some(epoch) => {
+            let message =
+                format!("this break-glass journal is number {epoch}, and a newer one was begun; put that one back");
+            return Err(Error::Setup(message));
+        }
+        None => u16::try_from(next).map_err(|_| Error::Setup("there were too many journals".to_owned()))?,
+    };
+    if newest != Some(u64::from(epoch)) {
+        emergencies::set_newest_epoch(tx, epoch)?;
+        events::append(tx, Event { detail: Some(epoch.to_string()), ..Event::new(EventKind::JournalBegun, now) })?;
+    }
+    Ok(epoch)
 }
 
 fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {

@@ -25,6 +25,9 @@ use super::{Error, Service};
 /// The epoch of serials that this database gives out. The journal has its own.
 const EPOCH: u16 = 1;
 
+/// The greatest skew that may be configured, in seconds.
+const MOST_SKEW: u32 = 60;
+
 /// A certificate that may leave the process.
 #[derive(Debug, Clone)]
 pub struct Issued {
@@ -42,7 +45,7 @@ impl Service {
         self.audited(Kind::Claim, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let id = signed.claims::<Claim>()?.id;
-            self.verify_ahead(&policy, &id, &signed).await?;
+            self.verify_ahead(&id, &signed).await?;
             let (service, nonce) = (Arc::clone(self), random::bytes());
             let claim = signed.clone();
             let tbs = self.store.write(move |tx| service.planned(tx, &policy, &claim, nonce, now)).await?;
@@ -54,16 +57,11 @@ impl Service {
     }
 
     /// Verifies everything once beside the writer, so that in it only hashes are left to compare.
-    async fn verify_ahead(
-        self: &Arc<Self>,
-        policy: &Arc<Policy>,
-        id: &RequestId,
-        signed: &Signed,
-    ) -> Result<(), Error> {
-        let (service, policy, id, signed) = (Arc::clone(self), Arc::clone(policy), id.clone(), signed.clone());
+    async fn verify_ahead(self: &Arc<Self>, id: &RequestId, signed: &Signed) -> Result<(), Error> {
+        let (service, id, signed) = (Arc::clone(self), id.clone(), signed.clone());
         self.store
             .read(move |tx| {
-                let case = service.case(tx, &policy, &id)?;
+                let case = service.case(tx, &id)?;
                 service.claim_of(&case, &signed)?;
                 Ok(())
             })
@@ -85,7 +83,7 @@ impl Service {
         now: Moment,
     ) -> Result<ToBeSigned, Error> {
         let id = signed.claims::<Claim>()?.id;
-        let case = self.case(tx, policy, &id)?;
+        let case = self.case(tx, &id)?;
         let claim = self.claim_of(&case, signed)?.fresh(now.second())?;
         let state = case.state.clone().at(now.second());
         if let State::Active { .. } = state {
@@ -94,6 +92,7 @@ impl Service {
             statements::spend(tx, Kind::Claim, signed)?;
             return self.rebuilt(tx, policy, &case, &id);
         }
+        state.claimable()?;
         let grant = Grant::access(policy, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
         statements::spend(tx, Kind::Claim, signed)?;
         let tbs = ToBeSigned::new(grant, certificates::next_serial(tx, EPOCH)?, nonce, self.keys.user_ca.public());
@@ -121,31 +120,38 @@ impl Service {
         let then =
             then.ok_or(Refusal::NotSupported { what: "request: it was claimed under an earlier policy; ask again" })?;
         let claim = self.claim_of(case, &statements::load(tx, &claim)?)?;
-        let granted = |policy| Grant::access(policy, &case.request, &case.approvals, &claim, self.settings.clock_skew);
-        granted(now)?;
-        let grant = granted(&then)?;
+        Grant::access(now, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
         let nonce = nonce_of(&tbs).ok_or_else(|| nonsense("tbs"))?;
-        let rebuilt = ToBeSigned::new(grant, serial, nonce, self.keys.user_ca.public());
         // Nonce and serial come from the row: the log must name these very bytes, or somebody put them there.
-        let digest = rebuilt.digest();
-        if rebuilt.bytes() == tbs && is_on_record(tx, id, &digest)? { Ok(rebuilt) } else { Err(nonsense("tbs").into()) }
+        if !is_on_record(tx, id, &Digest::of(&tbs))? {
+            return Err(nonsense("tbs").into());
+        }
+        // The skew of then is not on record: it is whichever makes the same bytes.
+        for skew in (0..=MOST_SKEW).rev() {
+            let grant = Grant::access(&then, &case.request, &case.approvals, &claim, skew)?;
+            let rebuilt = ToBeSigned::new(grant, serial, nonce, self.keys.user_ca.public());
+            if rebuilt.bytes() == tbs {
+                return Ok(rebuilt);
+            }
+        }
+        Err(nonsense("tbs").into())
     }
 
     /// Gives access back before its end: signed by the subject key.
     pub async fn give_back(self: &Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
         self.audited(Kind::Return, &signed, async {
-            let (now, policy) = (self.clock.now(), self.policy());
+            let now = self.clock.now();
             let id = signed.claims::<Return>()?.id;
             let (service, statement) = (Arc::clone(self), signed.clone());
-            let state = self.store.write(move |tx| service.returned(tx, &policy, &statement, now)).await?;
+            let state = self.store.write(move |tx| service.returned(tx, &statement, now)).await?;
             self.waiters.wake(&id);
             Ok((id, state))
         })
         .await
     }
 
-    fn returned(&self, tx: &mut Tx<'_>, policy: &Policy, signed: &Signed, now: Moment) -> Result<State, Error> {
-        let case = self.case(tx, policy, &signed.claims::<Return>()?.id)?;
+    fn returned(&self, tx: &mut Tx<'_>, signed: &Signed, now: Moment) -> Result<State, Error> {
+        let case = self.case(tx, &signed.claims::<Return>()?.id)?;
         let asked = case.request.get();
         let expect = Expect::SshKey { verified: false };
         let given = Verified::<Return>::check(signed, &asked.key, expect, &self.trust.instance, &self.seen)?;

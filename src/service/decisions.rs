@@ -41,7 +41,7 @@ impl Service {
         now: Moment,
     ) -> Result<State, Error> {
         let said = approval.get();
-        let case = self.case(tx, policy, &said.id).map_err(|e| undecidable(e, approval))?;
+        let case = self.case(tx, &said.id).map_err(|e| undecidable(e, approval))?;
         approval::may_decide(policy, &case.request, approval)?;
         let next = match said.decision {
             Decision::Approve => approve(policy, &case, approval, now)?,
@@ -82,6 +82,7 @@ fn undecidable(error: Error, approval: &Verified<Approval>) -> Error {
 
 fn approve(policy: &Policy, case: &Case, approval: &Verified<Approval>, now: Moment) -> Result<State, Refusal> {
     let (asked, said) = (case.request.get(), approval.get());
+    case.request.signer(policy)?;
     let terms = case.terms(policy)?;
     let role = policy.role_for(&said.person, &asked.role)?;
     approval::stays_within(role, &terms, asked, said)?;

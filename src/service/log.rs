@@ -18,8 +18,10 @@ use crate::store::{StoreError, events, statements};
 
 use super::{Caller, Error, Service};
 
-/// So many refusals a minute become events; a flood must not fill the log.
-const REFUSALS_A_MINUTE: u32 = 120;
+/// So many refusals a minute become events, of people and of nobody in particular; a flood must not fill
+/// the log, and strangers must not use up what is kept for people.
+const OF_PEOPLE_A_MINUTE: u32 = 600;
+const OF_STRANGERS_A_MINUTE: u32 = 60;
 /// So many events come in one answer.
 const PAGE: u32 = 1000;
 
@@ -27,7 +29,8 @@ const PAGE: u32 = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     minute: i64,
-    used: u32,
+    of_people: u32,
+    of_strangers: u32,
 }
 
 /// A head of the log and the log key's signature over it.
@@ -109,11 +112,10 @@ impl Service {
 
     /// Records that something was tried and refused.
     pub(super) async fn record_refusal(&self, kind: Kind, signed: &Signed, refusal: &Refusal) {
-        let now = self.clock.now();
-        if !self.refusals.lock().unwrap_or_else(PoisonError::into_inner).allows(now) {
+        let (now, claims) = (self.clock.now(), self.proven_claims(signed));
+        if !self.refusals.lock().unwrap_or_else(PoisonError::into_inner).allows(now, claims.person.is_some()) {
             return;
         }
-        let claims = Claims::of(signed);
         let event = Event {
             person: claims.person,
             request: claims.id,
@@ -127,28 +129,40 @@ impl Service {
     }
 }
 
-impl Budget {
-    fn allows(&mut self, now: Moment) -> bool {
-        let minute = now.second().unix() / 60;
-        if minute != self.minute {
-            (self.minute, self.used) = (minute, 0);
-        }
-        self.used += 1;
-        self.used <= REFUSALS_A_MINUTE
+impl Service {
+    /// What a refused statement says of itself, if a key of that person's really signed it: nobody can have
+    /// others named in the log.
+    fn proven_claims(&self, signed: &Signed) -> Claims {
+        let claims: Claims = serde_json::from_slice(signed.bytes()).unwrap_or_default();
+        let (policy, key) = (self.policy(), signed.signature().key());
+        let theirs =
+            |person: &PersonName| policy.signer(person, key).is_ok() || policy.emergency_key(person, key).is_ok();
+        let proven = claims.person.as_ref().is_some_and(theirs) && signed.signature().check(signed.bytes()).is_ok();
+        if proven { claims } else { Claims::default() }
     }
 }
 
-/// Whom a refused statement speaks of. It is not verified: the event says that it was refused.
+impl Budget {
+    fn allows(&mut self, now: Moment, of_person: bool) -> bool {
+        let minute = now.second().unix() / 60;
+        if minute != self.minute {
+            *self = Self { minute, ..Self::default() };
+        }
+        let (used, most) = if of_person {
+            (&mut self.of_people, OF_PEOPLE_A_MINUTE)
+        } else {
+            (&mut self.of_strangers, OF_STRANGERS_A_MINUTE)
+        };
+        *used += 1;
+        *used <= most
+    }
+}
+
+/// Whom a refused statement speaks of.
 #[derive(Deserialize, Default)]
 struct Claims {
     person: Option<PersonName>,
     id: Option<RequestId>,
-}
-
-impl Claims {
-    fn of(signed: &Signed) -> Self {
-        serde_json::from_slice(signed.bytes()).unwrap_or_default()
-    }
 }
 
 fn stored_event(tx: &mut crate::store::Tx<'_>, leaf: Vec<u8>) -> Result<StoredEvent, Error> {

@@ -52,6 +52,7 @@ pub struct Service {
     trust: Trust,
     signed_trust: Signed,
     journal: Mutex<Journal>,
+    journal_epoch: u16,
     policies: RwLock<VecDeque<Arc<Policy>>>,
     clock: Clock,
     seen: VerifiedSet,
@@ -109,12 +110,15 @@ impl Service {
     pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
         let trust = Trust::first_contact(&parts.signed_trust)?;
         same_keys(&trust, &parts.keys)?;
+        let (written, now) = (parts.journal.replay().epoch(), parts.clock.now());
+        let journal_epoch = parts.store.write(move |tx| break_glass::epoch_of(tx, written, now)).await?;
         let service = Arc::new(Self {
             store: parts.store,
             keys: parts.keys,
             trust,
             signed_trust: parts.signed_trust,
             journal: Mutex::new(parts.journal),
+            journal_epoch,
             policies: RwLock::new(VecDeque::new()),
             clock: parts.clock,
             seen: VerifiedSet::new(parts.settings.remembered),

@@ -114,7 +114,7 @@ impl Service {
             let state = self
                 .store
                 .write(move |tx| {
-                    let (case, said) = (service.case(tx, &policy, &withdrawal.get().id)?, withdrawal.get());
+                    let (case, said) = (service.case(tx, &withdrawal.get().id)?, withdrawal.get());
                     if case.request.get().person != said.person {
                         // The same answer as for one that does not exist.
                         return Err(Error::from(Refusal::UnknownRequest));

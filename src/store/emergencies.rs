@@ -53,18 +53,40 @@ pub fn list(tx: &mut Tx<'_>, only_open: bool, limit: u32) -> Result<Vec<Emergenc
     tx.query(&format!("{SELECT} {condition} ORDER BY e.at DESC LIMIT ?1"), &[i64::from(limit).into()], emergency)
 }
 
-/// The number of the last journal entry that was imported.
-pub fn imported(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
-    let sql = "SELECT value FROM meta WHERE name = 'journal-imported'";
-    let value = tx.first(sql, &[], |row| row.text(0))?;
-    value.map_or(Ok(0), |text| text.parse().map_err(|_| StoreError::nonsense("meta", &"journal-imported", "value")))
+/// The number of the last entry that was imported of the journal of this epoch.
+pub fn imported(tx: &mut Tx<'_>, epoch: u16) -> Result<u64, StoreError> {
+    Ok(number(tx, &imported_name(epoch))?.unwrap_or(0))
 }
 
-/// Remembers how far the journal was imported.
-pub fn set_imported(tx: &mut Tx<'_>, seq: u64) -> Result<(), StoreError> {
-    let sql =
-        "INSERT INTO meta (name, value) VALUES ('journal-imported', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1";
-    tx.execute(sql, &[seq.to_string().as_str().into()]).map(|_| ())
+/// Remembers how far the journal of this epoch was imported.
+pub fn set_imported(tx: &mut Tx<'_>, epoch: u16, seq: u64) -> Result<(), StoreError> {
+    set_number(tx, &imported_name(epoch), seq)
+}
+
+/// The epoch of the newest journal that this service ever wrote.
+pub fn newest_epoch(tx: &mut Tx<'_>) -> Result<Option<u64>, StoreError> {
+    number(tx, NEWEST_EPOCH)
+}
+
+/// Remembers that a journal of this epoch was begun.
+pub fn set_newest_epoch(tx: &mut Tx<'_>, epoch: u16) -> Result<(), StoreError> {
+    set_number(tx, NEWEST_EPOCH, u64::from(epoch))
+}
+
+const NEWEST_EPOCH: &str = "journal-epoch";
+
+fn imported_name(epoch: u16) -> String {
+    format!("journal-imported-{epoch}")
+}
+
+fn number(tx: &mut Tx<'_>, name: &str) -> Result<Option<u64>, StoreError> {
+    let value = tx.first("SELECT value FROM meta WHERE name = ?1", &[name.into()], |row| row.text(0))?;
+    value.map(|text| text.parse().map_err(|_| StoreError::nonsense("meta", &name, "value"))).transpose()
+}
+
+fn set_number(tx: &mut Tx<'_>, name: &str, number: u64) -> Result<(), StoreError> {
+    let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
+    tx.execute(sql, &[name.into(), number.to_string().as_str().into()]).map(|_| ())
 }
 
 const SELECT: &str = "SELECT e.id, e.serial, e.statement, s.bytes, s.signature, e.at, e.review \

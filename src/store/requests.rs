@@ -145,8 +145,14 @@ pub fn list(tx: &mut Tx<'_>, filter: &Filter, limit: u32) -> Result<Vec<Stored>,
     );
     let mut values: Vec<Value<'_>> = vec![i64::from(limit).into()];
     values.extend(person.map(Value::Text));
-    let found = tx.query(&sql, &values, stored)?;
-    found.into_iter().map(|request| with_decisions(tx, request)).collect()
+    let found = tx.query(&sql, &values, |row| Ok::<_, StoreError>(stored(row)))?;
+    let whole = found.into_iter().map(|request| with_decisions(tx, request?));
+    Ok(whole.collect::<Vec<_>>().into_iter().filter_map(sound).collect())
+}
+
+/// One row that makes no sense must not hide the others: it is left out, and the operator told.
+fn sound(row: Result<Stored, StoreError>) -> Option<Stored> {
+    row.inspect_err(|error| tracing::error!(%error, "a request is left out")).ok()
 }
 
 /// Ids and states of open requests that time has ended, at most `limit`.
@@ -156,7 +162,9 @@ pub fn ended(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<Stored>,
          WHERE {OPEN} AND ((r.state = 'requested' AND r.decide_by < ?1) OR (r.state = 'approved' AND r.claim_by < ?1) \
          OR (r.state = 'active' AND r.ends <= ?1)) LIMIT ?2"
     );
-    tx.query(&sql, &[now.unix().into(), i64::from(limit).into()], stored)
+    let values = [now.unix().into(), i64::from(limit).into()];
+    let found = tx.query(&sql, &values, |row| Ok::<_, StoreError>(stored(row)))?;
+    Ok(found.into_iter().filter_map(sound).collect())
 }
 
 fn with_decisions(tx: &mut Tx<'_>, mut request: Stored) -> Result<Stored, StoreError> {

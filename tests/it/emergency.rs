@@ -21,7 +21,7 @@ fn imported(bench: &Bench) -> Vec<Value> {
 
 fn wait_for_import(bench: &Bench, count: usize) {
     let entries = || {
-        let sql = "SELECT coalesce(max(value), '0') FROM meta WHERE name = 'journal-imported'";
+        let sql = "SELECT coalesce(max(value), '0') FROM meta WHERE name LIKE 'journal-imported-%'";
         bench.sql().query_row(sql, [], |row| row.get::<_, String>(0)).expect("a number")
     };
     wait_until(|| entries() == count.to_string(), || format!("{} of {count} entries were imported", entries()));
@@ -249,7 +249,7 @@ fn the_database_catches_up() {
     bench.break_glass(&bench.breaking("alice", "db-prod")).ok();
     wait_for_import(&bench, 1);
     bench.stop();
-    let undo = "DELETE FROM emergencies; DELETE FROM meta WHERE name = 'journal-imported';
+    let undo = "DELETE FROM emergencies; DELETE FROM meta WHERE name LIKE 'journal-imported-%';
         DELETE FROM statements WHERE kind = 'break-glass'";
     bench.tamper();
     bench.sql().execute_batch(undo).expect("as if never imported");

@@ -17,6 +17,7 @@ fn entry(replay: &Replay, key: &Key, statement: &BreakGlass, issued: Option<u64>
         None => Outcome::Refused { code: "reason-repeated".to_owned() },
     };
     Entry {
+        epoch: 3,
         v: Version,
         seq,
         prev,

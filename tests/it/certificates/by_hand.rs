@@ -15,7 +15,6 @@ pub(super) const USER: u32 = 1;
 pub(super) const HOST: u32 = 2;
 
 /// The fields in the order of PROTOCOL.certkeys.
-#[derive(Clone)]
 pub(super) struct ByHand {
     pub(super) nonce: Vec<u8>,
     /// The public key, whole: its name makes the certificate's.
@@ -40,10 +39,7 @@ impl ByHand {
         let name_length = u32::from_be_bytes(self.key[..4].try_into().expect("four bytes")) as usize;
         let (name, fields) = self.key[4..].split_at(name_length);
         let name = String::from_utf8(name.to_vec()).expect("an algorithm's name");
-        let name = match name.strip_suffix("@openssh.com") {
-            Some(name) => format!("{name}-cert-v01@openssh.com"),
-            None => format!("{name}-cert-v01@openssh.com"),
-        };
+        let name = format!("{}-cert-v01@openssh.com", name.strip_suffix("@openssh.com").unwrap_or(&name));
         let ca = blob(&self.ca.public_key().to_openssh().expect("a public key"));
         let mut blob = [
             string(name),

@@ -9,16 +9,20 @@ use serde_json::{Value, json};
 use ssh_jit::ca::Keys;
 use ssh_jit::domain::certificate::{Certificate, ToBeSigned};
 use ssh_jit::domain::statement::Serial;
+use ssh_key::private::{KeypairData, SkEd25519};
+use ssh_key::{LineEnding, PrivateKey};
 
 use super::by_hand::{self, ByHand, HOST, flag, option};
 use super::product::{Change, Made, Product, Text, approval, emergency, policy, request, told};
 use super::{Host, Row, Says, thief};
-use crate::support::openssh::{SshAgent, keygen, public_line};
+use crate::support::openssh::{SshAgent, public_line};
 use crate::support::{run, tool, wire};
 
 /// The serial in the KRL of [`Host::Revoking`].
 pub(super) const REVOKED: u64 = (1 << 48) + 1_000_000;
 
+/// One RSA key for everything, because making one takes long: emergency key, subject key, somebody's CA.
+pub(super) const RSA: &str = "rsa-emergency";
 const PRODUCT: &str = "the product's certificate";
 const BY_HAND: &str = "the same, laid out by hand";
 const NOT_LISTED: &str = "does not contain an authorized principal";
@@ -30,6 +34,9 @@ const OPTIONS: &str = "critical_options = {}";
 const LENGTHS: &str = "malformed: statement: seconds: from 1 to 43200 (12h) is possible";
 const NO_TYPE: &str = "malformed: statement: unknown field `type`, expected one of `v`, `kind`, `instance`, `person`, \
     `id`, `role`, `principals`, `hosts`, `key`, `seconds`, `start`, `extends`, `ticket`, `reason`, `nonce`, `at`";
+
+const NO_EXTENSIONS: &str = "malformed: statement: unknown field `extensions`, expected one of `v`, `kind`, \
+    `instance`, `person`, `id`, `role`, `principals`, `hosts`, `seconds`, `extends`, `category`, `reason`, `nonce`, `at`";
 
 pub(super) fn all(product: &Product, agent: &SshAgent) -> Vec<Row> {
     let access = product.access(&[]).expect("a certificate");
@@ -44,6 +51,7 @@ pub(super) fn all(product: &Product, agent: &SshAgent) -> Vec<Row> {
         table.options(),
         table.addresses(),
         table.extensions(),
+        table.terminals(),
         table.subject_keys(),
         table.cas(),
         table.emergencies(),
@@ -156,7 +164,7 @@ impl Table<'_> {
         let future = [Change::At(p.now.plus(600)), Change::Skew(0)];
         let over = |seconds: Value| p.access(&[request("seconds", seconds)]);
         vec![
-            self.product("expired by a second", p.access(&expired))
+            self.product("expired", p.access(&expired))
                 .refused("Certificate invalid: expired", PRODUCT)
                 .unless(p.access(&[approval("claim_by", json!(p.now.plus(-1)))]), wider("claim_by"))
                 .unless(p.access(&late), format!("lapsed: request: it lapsed at {}", p.now.plus(1))),
@@ -279,27 +287,37 @@ impl Table<'_> {
                 c.extensions.insert(0, option("force-command", "echo forced"));
             })
             .enters("in\n")
-            .unless(p.access(&[policy(r#"["permit-pty"]"#, r#"["force-command"]"#)]), not_an_extension("force-command")),
+            .unless(
+                p.access(&[policy(r#"["permit-pty"]"#, r#"["force-command"]"#)]),
+                not_an_extension("force-command"),
+            ),
             self.by_hand("force-command twice", |c| {
                 c.critical = vec![option("force-command", "echo forced"), option("force-command", "echo in")];
             })
             .refused("multiple force-command options", "force-command as a critical option")
-            .unless(critical(r#"force-command = "echo forced", force-command = "echo in""#), "11: roles.db-prod.critical_options: duplicate key"),
-            self.by_hand("force-command, empty", |c| c.critical = vec![option("force-command", "")])
-                .enters("")
-                .unless(critical(r#"force-command = """#), r#"11: roles.db-prod.critical_options: force-command "" is not valid: write one line of 1 to 1000 visible characters"#),
+            .unless(
+                critical(r#"force-command = "echo forced", force-command = "echo in""#),
+                in_policy("duplicate key"),
+            ),
+            self.by_hand("force-command, empty", |c| c.critical = vec![option("force-command", "")]).enters("").unless(
+                critical(r#"force-command = """#),
+                in_policy(r#"force-command "" is not valid: write one line of 1 to 1000 visible characters"#),
+            ),
             self.by_hand("unknown critical option", |c| c.critical = vec![option("x@y", "z")])
                 .refused("critical option \"x@y\" is not supported", "unknown extension")
-                .unless(critical(r#""x@y" = "z""#), r#"11: roles.db-prod.critical_options: critical option "x@y" is not valid: use force-command or source-address"#)
-                .unless(p.access(&[approval("critical_options", json!({ "x@y": "z" }))]), r#"invalid-field: critical option "x@y" is not valid: use force-command or source-address"#),
+                .unless(critical(r#""x@y" = "z""#), in_policy(&not_an_option("x@y")))
+                .unless(
+                    p.access(&[approval("critical_options", json!({ "x@y": "z" }))]),
+                    format!("invalid-field: {}", not_an_option("x@y")),
+                ),
             self.by_hand("unknown extension", |c| c.extensions.push(option("x@y", "z")))
                 .enters("in\n")
                 .unless(p.access(&[policy(r#"["permit-pty"]"#, r#"["permit-pty", "x@y"]"#)]), not_an_extension("x@y")),
             self.by_hand("verify-required on a key that cannot: ignored", |c| {
-                c.critical = vec![flag("verify-required")]
+                c.critical = vec![flag("verify-required")];
             })
             .enters("in\n")
-            .unless(critical(r#"verify-required = """#), r#"11: roles.db-prod.critical_options: critical option "verify-required" is not valid: use force-command or source-address"#),
+            .unless(critical(r#"verify-required = """#), in_policy(&not_an_option("verify-required"))),
             self.by_hand("source-address twice", |c| c.critical = vec![here(), here()])
                 .refused("multiple source-address options", "source-address")
                 .unless(p.access(&[twice]), "malformed: statement: critical_options: an option stands there twice"),
@@ -340,15 +358,16 @@ impl Table<'_> {
             self.by_hand("source-address with a comma at its end", from("127.0.0.0/8,"))
                 .refused(bad, home)
                 .unless(asked("127.0.0.0/8,"), networks("127.0.0.0/8,")),
-            self.by_hand("source-address negated", from("!10.0.0.0/8"))
+            self.by_hand("source-address negated", from("!127.0.0.0/8"))
                 .refused(bad, home)
-                .unless(asked("!10.0.0.0/8"), networks("!10.0.0.0/8")),
+                .unless(asked("!127.0.0.0/8"), networks("!127.0.0.0/8")),
             self.by_hand("source-address by name", from("localhost"))
                 .refused(bad, home)
                 .unless(asked("localhost"), networks("localhost")),
             // Never matches: sshd writes such peers as IPv4.
-            self.product("source-address, an IPv4 address as IPv6", asked("::ffff:127.0.0.1/128"))
-                .refused(elsewhere, home),
+            self.by_hand("source-address, an IPv4 address as IPv6", from("::ffff:127.0.0.1/128"))
+                .refused(elsewhere, home)
+                .unless(asked("::ffff:127.0.0.1/128"), networks("::ffff:127.0.0.1/128")),
             self.by_hand("source-address of everywhere", from("0.0.0.0/0"))
                 .enters("in\n")
                 .unless(asked("0.0.0.0/0"), networks("0.0.0.0/0")),
@@ -358,18 +377,15 @@ impl Table<'_> {
     fn extensions(&self) -> Vec<Row> {
         let p = self.product;
         let target = format!("127.0.0.1:{}", greeter());
-        let wants_tty = |row: Row| row.wanting(&["-tt"], "test -t 0 && echo a terminal");
         let wants_forwarding = |row: Row| row.wanting(&["-W", &target], "");
         let forwarding = |extensions: Value| {
             let both = r#"["permit-port-forwarding", "permit-pty"]"#;
             p.access(&[policy(r#"["permit-pty"]"#, both), approval("extensions", extensions)])
         };
-        let (pty, forward) = ("a terminal", "a forwarded port");
+        let forward = "a forwarded port";
         vec![
-            wants_tty(self.product(pty, p.access(&[]))).enters("a terminal"),
-            wants_tty(self.product("no terminal, as approved", p.access(&[approval("extensions", json!([]))])))
-                .stopped("PTY allocation request failed", pty),
-            wants_forwarding(self.product(forward, forwarding(json!(["permit-port-forwarding"])))).enters("greetings"),
+            wants_forwarding(self.product(forward, forwarding(json!(["permit-port-forwarding"]))))
+                .enters("greetings\n"),
             wants_forwarding(self.product("a forwarded port, not approved", forwarding(json!(["permit-pty"]))))
                 .stopped("refused local port forward", forward)
                 .unless(p.access(&[approval("extensions", json!(["permit-port-forwarding"]))]), wider("extensions")),
@@ -383,6 +399,20 @@ impl Table<'_> {
                     p.access(&[policy(r#"["permit-pty"]"#, r#"["no-touch-required"]"#)]),
                     not_an_extension("no-touch-required"),
                 ),
+        ]
+    }
+
+    /// Only root's sshd can hand over a terminal: it gives the device to its user.
+    fn terminals(&self) -> Vec<Row> {
+        if !rustix::process::geteuid().is_root() {
+            return Vec::new();
+        }
+        let wants_tty = |row: Row| row.wanting(&["-tt"], "test -t 0 && echo a terminal");
+        let narrowed = self.product.access(&[approval("extensions", json!([]))]);
+        vec![
+            wants_tty(self.product("a terminal", self.product.access(&[]))).enters("a terminal\r\n"),
+            wants_tty(self.product("no terminal, as approved", narrowed))
+                .stopped("PTY allocation request failed", "a terminal"),
         ]
     }
 
@@ -412,10 +442,10 @@ impl Table<'_> {
                 asked("alice"),
                 "subject-key-taken: key: the policy names this key; make a fresh one for each request",
             ),
-            self.by_hand("for an RSA key", of("rsa-emergency"))
-                .with_key(p.key("rsa-emergency"))
+            self.by_hand("for an RSA key", of(RSA))
+                .with_key(p.key(RSA))
                 .enters("in\n")
-                .unless(asked("rsa-emergency"), "subject-key-kind: key: a subject key must be ssh-ed25519"),
+                .unless(asked(RSA), "subject-key-kind: key: a subject key must be ssh-ed25519"),
             self.by_hand("for the CA's own key", of("ca-keys/user-ca"))
                 .with_key(p.key("ca-keys/user-ca"))
                 .enters("in\n")
@@ -428,9 +458,9 @@ impl Table<'_> {
 
     fn cas(&self) -> Vec<Row> {
         let p = self.product;
-        let other = ssh_key::PrivateKey::read_openssh_file(p.key("other")).expect("a key");
+        let other = PrivateKey::read_openssh_file(p.key("other")).expect("a key");
         let host_ca = p.ca("host-ca");
-        let rsa = keygen(&p.key(""), "rsa-ca", "rsa -b 3072");
+        let rsa = p.key(RSA);
         vec![
             self.by_hand("of somebody else's CA", |c| c.ca = other).refused(NOT_TRUSTED, BY_HAND).unless(
                 p.cas.host_ca.certify(&self.to_be_signed()).map_err(|e| told(&e)),
@@ -453,7 +483,7 @@ impl Table<'_> {
         let with = |key: &str, row: Row| row.with_key(p.key(key));
         let plain = |row: Row| with("plain-emergency", row);
         let alice = wire::blob(&public_line(&p.key("alice")));
-        let (long, forwarding) = (emergency("seconds", 901), flag("permit-port-forwarding"));
+        let forwarding = flag("permit-port-forwarding");
         vec![
             plain(self.product(BREAK_GLASS, broken(&[]))),
             plain(self.product("break-glass, its CA dropped", broken(&[])))
@@ -462,17 +492,24 @@ impl Table<'_> {
             self.product("everyday access, the break-glass CA dropped", p.access(&[])).at(Host::WithoutBreakGlass),
             plain(self.product("break-glass for another host", broken(&[emergency("hosts", json!(["db2"]))])))
                 .refused(NOT_LISTED, BREAK_GLASS)
-                .unless(broken(&[emergency("hosts", json!(["db3"]))]), "unknown-host: hosts: db-prod does not cover db3"),
-            plain(self.emergency_by_hand("break-glass for a quarter of an hour and a second", |c| {
-                c.valid_before = c.valid_after + 901;
-            }))
-            .unless(broken(&[long]), "too-long: seconds: 15m1s asked, and db-prod allows 15m at most; try --for 15m")
-            .unless(broken(&[policy("verify_required = false", "max = \"15m1s\"")]), "16: emergency_keys.max: 15m1s is more than what break-glass may last, 15m"),
+                .unless(
+                    broken(&[emergency("hosts", json!(["db3"]))]),
+                    "unknown-host: hosts: db-prod does not cover db3",
+                ),
+            plain(self.emergency_by_hand("break-glass for too long", |c| c.valid_before = c.valid_after + 901))
+                .unless(
+                    broken(&[emergency("seconds", 901)]),
+                    "too-long: seconds: 15m1s asked, and db-prod allows 15m at most; try --for 15m",
+                )
+                .unless(
+                    broken(&[policy("verify_required = false", "max = \"15m1s\"")]),
+                    "16: emergency_keys.max: 15m1s is more than what break-glass may last, 15m",
+                ),
             with("alice", self.emergency_by_hand("break-glass by an everyday key", |c| c.key = alice))
                 .unless(p.break_glass("alice", &[]), "not-emergency-key: key: this key may not break the glass here"),
             plain(self.emergency_by_hand("break-glass that forwards", |c| c.extensions.insert(0, forwarding)))
-                .unless(broken(&[emergency("extensions", json!(["permit-port-forwarding"]))]), "malformed: statement: unknown field `extensions`, expected one of `v`, `kind`, `instance`, `person`, `id`, `role`, `principals`, `hosts`, `seconds`, `extends`, `category`, `reason`, `nonce`, `at`"),
-            with("rsa-emergency", self.product("break-glass with an RSA key", p.break_glass("rsa-emergency", &[]))),
+                .unless(broken(&[emergency("extensions", json!(["permit-port-forwarding"]))]), NO_EXTENSIONS),
+            with(RSA, self.product("break-glass with an RSA key", p.break_glass(RSA, &[]))),
             with("ecdsa-emergency", self.product("break-glass with P-384", p.break_glass("ecdsa-emergency", &[]))),
         ]
     }
@@ -485,13 +522,11 @@ impl Table<'_> {
         let no_touch = ("SK_NO_TOUCH", "1");
         let row = |name, key: &str| self.product(name, p.break_glass(key, &[])).with_key(p.key(key));
         let touched = "security key, touched";
-        let unverified = self.emergency_by_hand("security key without PIN, where one is required", |c| {
-            c.key = wire::blob(&public_line(&p.key("sk-emergency")));
-            c.critical = vec![flag("verify-required")];
-        });
+        let (pin, no_pin) = ("security key, PIN given", "uv-emergency-without-pin");
+        forget_pin(&p.key("uv-emergency"), &p.key(no_pin));
         vec![
             row("security key in the agent", "sk-emergency").with_agent(self.agent.socket()),
-            row("security key with PIN in the agent", "uv-emergency").with_agent(self.agent.socket()),
+            row(pin, "uv-emergency").with_agent(self.agent.socket()),
             row(touched, "sk-emergency"),
             Row { env: Some(no_touch), ..row("security key, not touched", "sk-emergency") }
                 .refused("user presence", touched)
@@ -499,10 +534,13 @@ impl Table<'_> {
                     p.break_glass_in("sk-emergency", &[no_touch], &[]),
                     "bad-signature: signature: nobody touched the security key",
                 ),
-            unverified.with_key(p.key("sk-emergency")).refused("user verification", touched).unless(
-                p.break_glass("sk-emergency", &[policy("false # sk", "true")]),
-                "bad-signature: signature: the security key did not verify its user (PIN or finger)",
-            ),
+            row("security key, no PIN given", "uv-emergency")
+                .with_key(p.key(no_pin))
+                .refused("user verification", pin)
+                .unless(
+                    p.break_glass(no_pin, &[]),
+                    "bad-signature: signature: the security key did not verify its user (PIN or finger)",
+                ),
         ]
     }
 }
@@ -589,8 +627,14 @@ fn not_an_extension(name: &str) -> String {
          permit-agent-forwarding, permit-X11-forwarding or permit-user-rc; restrictions belong in critical_options"
     )
 }
+fn not_an_option(name: &str) -> String {
+    format!("critical option \"{name}\" is not valid: use force-command or source-address")
+}
+fn in_policy(what: &str) -> String {
+    format!("11: roles.db-prod.critical_options: {what}")
+}
 fn networks(list: &str) -> String {
-    format!("11: roles.db-prod.critical_options: {}", not_networks(list))
+    in_policy(&not_networks(list))
 }
 fn not_networks(list: &str) -> String {
     format!(
@@ -643,6 +687,17 @@ fn greeter() -> u16 {
         }
     });
     port
+}
+
+/// The same security key, asked for a touch only: whether a PIN is asked for stands in the key file.
+fn forget_pin(key: &Path, other: &Path) {
+    let private = PrivateKey::read_openssh_file(key).expect("a key");
+    let KeypairData::SkEd25519(sk) = private.key_data() else { panic!("not a security key") };
+    // sk-api.h, "Flags": SSH_SK_USER_PRESENCE_REQD.
+    let touch_only = SkEd25519::new(sk.public().clone(), 0x01, sk.key_handle()).expect("a security key");
+    let private = PrivateKey::new(KeypairData::SkEd25519(touch_only), "").expect("a private key");
+    private.write_openssh_file(other, LineEnding::LF).expect("a key file");
+    std::fs::copy(key.with_extension("pub"), other.with_extension("pub")).expect("a copy");
 }
 
 /// What the product says about a `ca-keys` folder whose user CA is an RSA key.
