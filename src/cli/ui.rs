@@ -28,25 +28,28 @@ impl Ui {
         Self { json, color: !no_color && io::stderr().is_terminal() }
     }
 
-    /// A line of data.
-    pub fn out(&self, line: impl Display) {
-        finish(writeln!(io::stdout().lock(), "{line}"));
+    /// A line of data, or several. Whoever puts text of other people's into one has it [`shown`] first, for the
+    /// sake of line breaks; everything else that hides in it is caught here.
+    pub fn out(&self, lines: impl Display) {
+        let text = lines.to_string();
+        result(&text.split('\n').map(shown).collect::<Vec<_>>().join("\n"));
     }
 
     /// Data as one line of JSON.
     pub fn data(&self, value: &impl Serialize) {
         // What verbs print are plain structures.
-        self.out(serde_json::to_string(value).unwrap_or_default());
+        result(&serde_json::to_string(value).unwrap_or_default());
     }
 
     /// A line of talk.
     pub fn say(&self, line: impl Display) {
-        finish(writeln!(io::stderr().lock(), "ssh-jit: {line}"));
+        talk(&shown(&line.to_string()));
     }
 
     /// A line of talk that something good happened.
     pub fn good(&self, line: impl Display) {
-        if self.color { self.say(format_args!("\x1b[32m{line}\x1b[0m")) } else { self.say(line) }
+        let line = shown(&line.to_string());
+        if self.color { talk(&format!("\x1b[32m{line}\x1b[0m")) } else { talk(&line) }
     }
 
     /// What went wrong, and what to do.
@@ -56,7 +59,7 @@ impl Ui {
         }
         self.say(&failure.message);
         if let Some(hint) = &failure.hint {
-            finish(writeln!(io::stderr().lock(), "hint: {hint}"));
+            unless_gone(writeln!(io::stderr().lock(), "hint: {}", shown(hint)));
         }
     }
 
@@ -78,12 +81,27 @@ impl Ui {
     }
 }
 
-/// A reader that went away ends the command without a word; nothing else can be done about a terminal
-/// that cannot be written to.
-fn finish(written: io::Result<()>) {
-    if written.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+/// A result that is not written must not look like one that was.
+fn result(text: &str) {
+    let written = writeln!(io::stdout().lock(), "{text}");
+    if let Some(error) = unless_gone(written) {
+        talk(&format!("standard output: {error}"));
+        std::process::exit(1);
+    }
+}
+
+/// Nothing can be done about talk that cannot be written.
+fn talk(line: &str) {
+    unless_gone(writeln!(io::stderr().lock(), "ssh-jit: {line}"));
+}
+
+/// A reader that went away ends the command without a word. Gives what else went wrong.
+fn unless_gone(written: io::Result<()>) -> Option<io::Error> {
+    let error = written.err()?;
+    if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
+    Some(error)
 }
 
 /// Asks for a passphrase on the terminal, without showing it.
