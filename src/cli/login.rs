@@ -56,10 +56,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         Failure::misuse("a reason is needed: whoever decides reads it")
             .hint(format!("ssh-jit login {role} --reason \"...\""))
     })?;
-    if let Some(held) = living(&person, &role)?.filter(|_| args.hosts.is_empty()) {
+    if let Some((pending, held)) = living(&person, &role)?.filter(|_| args.hosts.is_empty()) {
         let until = time(held.valid_before, person.now()?);
-        context.ui.good(format_args!("you have {role} until {until}; ssh-jit done gives it back"));
-        return Ok(Exit::Done);
+        let said = format!("you have {role} until {until}; ssh-jit done gives it back");
+        return have(&person, &pending, &held, &said);
     }
     let (mut pending, subject, view) = ask(&mut person, role, reason, args)?;
     proceed(&person, &mut pending, subject, view, args.no_wait)
@@ -73,12 +73,40 @@ fn resumed(person: &Person<'_>, target: &str) -> Result<Option<RequestId>, Failu
     Ok(Some(id).filter(|_| meant))
 }
 
-/// A certificate for this role that lives. Broken glass is no reason not to ask.
-fn living(person: &Person<'_>, role: &RoleName) -> Result<Option<Held>, Failure> {
+/// A certificate for this role that lives, and whose key is at hand. Broken glass is no reason not to ask.
+fn living(person: &Person<'_>, role: &RoleName) -> Result<Option<(Pending, Held)>, Failure> {
     let now = person.now()?;
     let all = person.service.state.all_pending()?.into_iter();
     let mine = all.filter(|p| p.person == person.name && p.role == *role && p.emergency.is_none());
-    Ok(mine.filter_map(|p| p.certificate).find(|held| held.valid_before > now.plus(30)))
+    let held = mine.filter_map(|p| p.certificate.clone().map(|held| (p, held)));
+    Ok(held.into_iter().find(|(p, held)| held.valid_before > now.plus(30) && at_hand(person, p, held)))
+}
+
+/// Whether its key was not lost: an agent forgets everything when it ends.
+fn at_hand(person: &Person<'_>, pending: &Pending, held: &Held) -> bool {
+    let file = person.service.state.key_path(&pending.id);
+    let blob = certificate::blob(&held.certificate);
+    Subject::find(&pending.key, &file, person.agent(), blob.as_deref()).is_ok()
+}
+
+/// What is here already, in the form of what just came.
+fn have(person: &Person<'_>, pending: &Pending, held: &Held, said: &str) -> Result<Exit, Failure> {
+    if person.context.ui.json {
+        let (valid_after, principals) = certificate::told(&held.certificate)?;
+        certified(person, pending, held, valid_after, &principals);
+    } else {
+        person.context.ui.good(said);
+    }
+    Ok(Exit::Done)
+}
+
+/// A certificate as `--json` tells of it.
+fn certified(person: &Person<'_>, pending: &Pending, held: &Held, valid_after: Timestamp, principals: &[String]) {
+    person.context.ui.data(&serde_json::json!({
+        "request": pending.id, "role": pending.role, "serial": held.serial, "principals": principals,
+        "valid_after": valid_after, "valid_before": held.valid_before, "in_agent": held.in_agent,
+        "certificate": person.service.state.certificate_path(&pending.id),
+    }));
 }
 
 fn ask(
@@ -145,8 +173,8 @@ fn resume(person: &Person<'_>, id: &RequestId, no_wait: bool) -> Result<Exit, Fa
     let mut pending = person.service.state.pending(id)?.ok_or_else(unknown)?;
     let now = person.now()?;
     if let Some(held) = pending.certificate.as_ref().filter(|held| held.valid_before > now) {
-        person.context.ui.good(format_args!("{id}: the certificate is here until {}", time(held.valid_before, now)));
-        return Ok(Exit::Done);
+        let said = format!("{id}: the certificate is here until {}", time(held.valid_before, now));
+        return have(person, &pending, held, &said);
     }
     let subject = Subject::find(&pending.key, &person.service.state.key_path(id), person.agent(), None)?;
     let view = person.service.api.get_as(&format!("/v1/requests/{id}/wait?seconds=0"), &pending.waiter)?;
@@ -294,21 +322,14 @@ fn take(
     let comment = format!("ssh-jit {} {}", pending.id, pending.role);
     let in_agent = subject.certify(person.agent().as_mut(), &checked.blob, &comment, lifetime);
     crate::files::write_private(&state.certificate_path(&pending.id), format!("{}\n", issued.certificate).as_bytes())?;
-    pending.certificate = Some(Held {
-        certificate: issued.certificate,
-        serial: issued.serial,
-        valid_before: checked.valid_before,
-        in_agent,
-    });
+    let held =
+        Held { certificate: issued.certificate, serial: issued.serial, valid_before: checked.valid_before, in_agent };
+    pending.certificate = Some(held.clone());
     state.set_pending(pending)?;
     ssh_config::write(person.context, &person.service)?;
     let ui = &person.context.ui;
     if ui.json {
-        ui.data(&serde_json::json!({
-            "request": pending.id, "role": pending.role, "serial": issued.serial, "principals": checked.principals,
-            "valid_after": issued.valid_after, "valid_before": checked.valid_before, "in_agent": in_agent,
-            "certificate": state.certificate_path(&pending.id),
-        }));
+        certified(person, pending, &held, issued.valid_after, &checked.principals);
         return Ok(Exit::Done);
     }
     let left = checked.valid_before.since(now).unsigned_abs();

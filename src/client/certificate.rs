@@ -47,7 +47,7 @@ pub struct Surprise(pub &'static str);
 
 /// Checks a certificate in its one-line form.
 pub fn check(line: &str, expected: &Expected<'_>) -> Result<Checked, Surprise> {
-    let blob = line.split(' ').nth(1).and_then(|b64| STANDARD.decode(b64.trim()).ok()).ok_or(Surprise("form"))?;
+    let blob = blob(line).ok_or(Surprise("form"))?;
     let certificate = Certificate::from_bytes(&blob).map_err(|_| Surprise("form"))?;
     if certificate.cert_type() != CertType::User {
         return Err(Surprise("type"));
@@ -89,4 +89,16 @@ pub fn check(line: &str, expected: &Expected<'_>) -> Result<Checked, Surprise> {
         return Err(Surprise("options"));
     }
     Ok(Checked { blob, valid_before, principals })
+}
+
+/// The wire form of a certificate in its one-line form.
+pub fn blob(line: &str) -> Option<Vec<u8>> {
+    line.split(' ').nth(1).and_then(|b64| STANDARD.decode(b64.trim()).ok())
+}
+
+/// The first second in which a certificate counts, and what it opens, where it was checked before.
+pub fn told(line: &str) -> Result<(Timestamp, Vec<String>), Surprise> {
+    let certificate = blob(line).and_then(|blob| Certificate::from_bytes(&blob).ok()).ok_or(Surprise("form"))?;
+    let after = i64::try_from(certificate.valid_after()).map(Timestamp::from_unix).map_err(|_| Surprise("window"))?;
+    Ok((after, certificate.valid_principals().to_vec()))
 }
