@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::between::post;
 use crate::support::openssh::{SshAgent, keygen, public_line, signing};
 use crate::support::world::{World, held};
-use crate::support::{run_with, wait_until};
+use crate::support::{run, run_with, tool, wait_until};
 
 const AUTOMATIC: [&str; 6] = ["login", "db-prod", "--for", "10m", "--reason", "look at the lag"];
 
@@ -134,6 +134,19 @@ fn the_agent_forgets_when_time_is_up() {
     assert_eq!(to - from, 4);
     wait_until(|| held(&agent).is_empty(), || "the agent still holds it".to_owned());
     assert!(!host.admits(Some(&agent), ""));
+}
+
+/// An agent forgets everything when it ends, or when it is told to: what is lost is asked for anew.
+#[test]
+fn a_certificate_that_the_agent_lost_is_asked_for_anew() {
+    let world = World::new();
+    let agent = SshAgent::start(world.as_("alice").home());
+    let alice = world.as_("alice").with(&agent);
+    alice.run(&AUTOMATIC).good();
+    run(tool("ssh-add").arg("-qD").env("SSH_AUTH_SOCK", agent.socket()));
+    let ran = alice.run(&AUTOMATIC).good();
+    assert!(ran.stderr.contains("plain ssh works for"), "{ran:?}");
+    assert!(world.host("db1", &["db-prod@db1"]).admits(Some(&agent), ""));
 }
 
 /// The person's own key may lie in the agent alone.
