@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::ca::{self, Keys, Passphrase};
@@ -50,10 +50,11 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let service = Service::start(parts).await?;
-        // Printed when connections are taken: whoever waits for this line need not try.
+        let end = asked_to_end()?;
+        tokio::spawn(reload_on_hangup(Arc::clone(&service), config.policy.clone(), signal(SignalKind::hangup())?));
+        // Printed when connections and signals are taken: whoever waits for this line need not try.
         ui.say(format_args!("listening on {}, instance {}", listening.address, service.trust().instance));
-        tokio::spawn(reload_on_hangup(Arc::clone(&service), config.policy.clone()));
-        http::serve(listening, service, asked_to_end()?).await?;
+        http::serve(listening, service, end).await?;
         Ok(Exit::Done)
     })
 }
@@ -65,8 +66,7 @@ pub(super) fn load_policy(path: &Path) -> Result<Policy, Failure> {
 }
 
 /// SIGHUP: the new policy, whole, or the old one stays.
-async fn reload_on_hangup(service: Arc<Service>, path: PathBuf) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+async fn reload_on_hangup(service: Arc<Service>, path: PathBuf, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
         let loaded = match load_policy(&path) {
             Ok(policy) => service.load_policy(policy, false).await.map_err(|e| e.to_string()),
