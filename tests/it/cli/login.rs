@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::openssh::SshAgent;
 use crate::support::world::{World, held, inspected};
 
@@ -143,6 +145,25 @@ fn nobody_has_to_wait() {
         &[],
         &["ssh-jit: REQUEST was not asked for from here", "hint: ssh-jit status lists your requests"],
     );
+}
+
+/// Ctrl-C ends the command, and nothing else: another one goes on from there.
+#[test]
+fn an_interrupt_keeps_the_request() {
+    let world = World::new();
+    let agent = SshAgent::start(world.as_("alice").home());
+    let alice = world.as_("alice").with(&agent);
+    let mut login = alice.spawn(&[&["login"], &ASKED[..]].concat());
+    login.wait_for("waiting (");
+    login.signal(Signal::INT);
+    assert_eq!(login.end().code, -1, "ended by the signal, as a shell expects it");
+    let mine = alice.run(&["status", "--json"]).good().json();
+    let id = mine[0]["id"].as_str().unwrap();
+    let mut resumed = alice.spawn(&["login", id]);
+    resumed.wait_for("waiting (");
+    world.as_("carol").run(&["approve", id]).good();
+    resumed.end().good();
+    assert!(world.host("db1", &["db-prod@db1"]).admits(Some(&agent), &super::include(&alice)));
 }
 
 #[test]
