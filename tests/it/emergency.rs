@@ -340,13 +340,30 @@ fn an_unfinished_line_is_cut_away() {
 fn a_journal_that_lost_its_end_is_refused() {
     let (mut bench, path, text) = journal();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    for kept in 0..4 {
+    for kept in 1..4 {
         fs::write(&path, lines[..kept].concat()).unwrap();
         let error = bench.start(&policy()).expect_err("entries are missing").to_string();
         assert!(error.contains(&format!("ends at entry {kept}")) && error.contains("entry 4"), "{error}");
     }
     fs::write(&path, &text).unwrap();
     bench.start(&policy()).expect("a start");
+}
+
+/// After a damaged journal there must be a way on: a new one, with serials of its own. The old one is
+/// evidence then, and not written any more.
+#[test]
+fn a_new_journal_gives_other_serials() {
+    let (mut bench, path, text) = journal();
+    fs::write(&path, "").unwrap();
+    bench.start(&policy()).expect("a start");
+    let certificate = parsed(bench.break_glass(&bench.breaking("alice", "db-prod")));
+    assert_eq!(certificate.serial(), 3 << 48 | 1);
+    let imported = || bench.events().iter().any(|event| event.serial.is_some_and(|s| s.number() == 3 << 48 | 1));
+    wait_until(imported, || "the new journal's entry was not imported".to_owned());
+    bench.stop();
+    fs::write(&path, &text).unwrap();
+    let error = bench.start(&policy()).expect_err("a newer one was begun").to_string();
+    assert!(error.contains("journal is number 2, and a newer one was begun"), "{error}");
 }
 
 #[test]

@@ -272,9 +272,12 @@ fn stored_policies_decide_nothing() {
     write(&bench, "UPDATE policies SET text = ?1", [&evil]);
     let asked = bench.ask("alice", "vault", &json!({}));
     bench.approve("carol", &asked).ok();
+    let approved = "UPDATE requests SET state = 'approved', claim_by = decide_by WHERE id = ?1";
+    write(&bench, approved, [&asked.id]);
     claim_fails(&bench, &asked, &["not-enough-approvals"]);
     bench.approve("carol", &twin).ok();
     bench.claim(&twin).ok();
+    write(&bench, approved, [&victim.id]);
     claim_fails(&bench, &victim, &["not-enough-approvals"]);
 }
 

@@ -110,7 +110,7 @@ fn what_is_denied_or_withdrawn_stays_so() {
     let told = ["requested", "denied", "requested", "withdrawn", "requested", "approved", "withdrawn"];
     assert_eq!(bench.story(begun), told);
     bench.refuses("denied", || bench.claim(&denied));
-    bench.refuses("not-enough-approvals", || bench.claim(&early));
+    bench.refuses("not-approved", || bench.claim(&early));
     bench.refuses("not-approved", || bench.claim(&late));
     bench.refuses("not-pending", || bench.withdraw(&late));
     bench.advance(30 * 86400);

@@ -55,7 +55,7 @@ fn one_person_counts_once() {
     let second_key = bench.approval("carol", &asked);
     bench.refuses("decided-already", || bench.send(Kind::Approval, &Key::of("carol 2"), &second_key));
     bench.refuses("decided-already", || bench.deny("carol", &asked));
-    bench.refuses("not-enough-approvals", || bench.claim(&asked));
+    bench.refuses("not-approved", || bench.claim(&asked));
     assert_eq!(bench.approve("dan", &asked).state(), "approved");
     bench.claim(&asked).ok();
 }
@@ -220,7 +220,7 @@ fn only_the_requester_withdraws() {
 fn only_the_subject_key_claims() {
     let bench = Bench::new();
     let (asked, other) = (bench.ask("alice", "web", &json!({})), bench.ask("alice", "web", &json!({})));
-    bench.refuses("not-enough-approvals", || bench.claim(&asked));
+    bench.refuses("not-approved", || bench.claim(&asked));
     bench.approve("carol", &asked).ok();
     let claim = |key: &Key, changes: &Value| bench.send(Kind::Claim, key, &with(bench.claiming(&asked), changes));
     for key in ["alice", "bob", "carol", "mallory", "alice safe"] {

@@ -35,6 +35,7 @@ fn what_happened_is_listed() {
     assert_eq!(
         kinds,
         [
+            "journal-begun",
             "service-started",
             "policy-loaded",
             "requested",
@@ -48,11 +49,11 @@ fn what_happened_is_listed() {
             "break-glass",
         ]
     );
-    let one = world.as_("carol").run(&["audit", "list", "--from", "5", "--limit", "1"]).good().stdout;
-    assert_eq!(one, format!("{}\n", listed.lines().nth(4).unwrap()));
-    let json = world.as_("carol").run(&["audit", "list", "--from", "5", "--limit", "1", "--json"]).good().json();
+    let one = world.as_("carol").run(&["audit", "list", "--from", "6", "--limit", "1"]).good().stdout;
+    assert_eq!(one, format!("{}\n", listed.lines().nth(5).unwrap()));
+    let json = world.as_("carol").run(&["audit", "list", "--from", "6", "--limit", "1", "--json"]).good().json();
     let leaf: serde_json::Value = serde_json::from_str(json["leaf"].as_str().unwrap()).unwrap();
-    assert_eq!((&leaf["kind"], &leaf["seq"]), (&"claimed".into(), &5.into()));
+    assert_eq!((&leaf["kind"], &leaf["seq"]), (&"claimed".into(), &6.into()));
     let refused = world.as_("alice").run(&["audit", "list"]);
     assert_eq!((refused.code, refused.stdout.as_str()), (1, ""), "the log is for auditors: {refused:?}");
 }
@@ -62,9 +63,9 @@ fn a_whole_log_verifies() {
     let world = lived_in();
     let carol = world.as_("carol");
     // Two of hers: bearers that approving and listing bought.
-    carol.run(&["audit", "verify"]).is(0, &[], &["ssh-jit: the log is whole: 11 events, 9 statements, root SHA256"]);
+    carol.run(&["audit", "verify"]).is(0, &[], &["ssh-jit: the log is whole: 12 events, 9 statements, root SHA256"]);
     let json = carol.run(&["audit", "verify", "--json"]).good().json();
-    assert_eq!((&json["events"], &json["statements"]), (&11.into(), &9.into()));
+    assert_eq!((&json["events"], &json["statements"]), (&12.into(), &9.into()));
     assert_eq!(json["missing"], serde_json::json!([]));
 }
 
@@ -95,16 +96,16 @@ fn set_leaf(database: &Connection, seq: i64, leaf: &str) {
 #[test]
 fn a_changed_event_is_found() {
     let ran = tampered(false, |database| {
-        let changed = leaf(database, 9).replace("\"person\":\"carol\"", "\"person\":\"dan\"");
-        set_leaf(database, 9, &changed);
+        let changed = leaf(database, 10).replace("\"person\":\"carol\"", "\"person\":\"dan\"");
+        set_leaf(database, 10, &changed);
     });
-    ran.is(1, &[], &["ssh-jit: the log is damaged: event 9: its statement is somebody else's than the event says"]);
+    ran.is(1, &[], &["ssh-jit: the log is damaged: event 10: its statement is somebody else's than the event says"]);
     // Where no statement stands beside, the tree says that something is wrong, and cannot say where.
     let ran = tampered(false, |database| {
-        let changed = leaf(database, 1).replace("\"detail\":\"0", "\"detail\":\"1");
-        set_leaf(database, 1, &changed);
+        let changed = leaf(database, 2).replace("\"detail\":\"0", "\"detail\":\"1");
+        set_leaf(database, 2, &changed);
     });
-    let said = "ssh-jit: the log is damaged: its 13 events do not lead to the root that its head names";
+    let said = "ssh-jit: the log is damaged: its 14 events do not lead to the root that its head names";
     ran.is(1, &[], &[said]);
 }
 
@@ -123,7 +124,7 @@ fn a_missing_end_is_found() {
     let ran = tampered(false, |database| {
         database.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)", []).expect("an event");
     });
-    ran.is(1, &[], &["ssh-jit: the log is damaged: event 11 calls itself 12"]);
+    ran.is(1, &[], &["ssh-jit: the log is damaged: event 12 calls itself 13"]);
 }
 
 /// Whoever has the whole database can make a log that is whole. Who saw the old one knows.
@@ -138,7 +139,7 @@ fn a_log_that_was_cut_and_mended_is_found() {
         let roots: Vec<u8> = edge.roots().iter().flat_map(|root| root.as_bytes().to_vec()).collect();
         database.execute("UPDATE log SET size = 6, roots = ?1", [roots]).expect("the edge");
     });
-    ran.is(1, &[], &["ssh-jit: the log is damaged: it had 11 events when it was last seen here, and has 8 now"]);
+    ran.is(1, &[], &["ssh-jit: the log is damaged: it had 12 events when it was last seen here, and has 8 now"]);
 }
 
 /// A statement may be erased, because somebody's text must go: the log still verifies, and says so. One that was
@@ -154,8 +155,8 @@ fn a_missing_statement_is_told() {
         0,
         &[],
         &[
-            "ssh-jit: event 7: its statement is not there: erased, or taken away",
-            "ssh-jit: the log is whole: 13 events, 8 statements, root SHA256",
+            "ssh-jit: event 8: its statement is not there: erased, or taken away",
+            "ssh-jit: the log is whole: 14 events, 8 statements, root SHA256",
         ],
     );
 }
