@@ -10,6 +10,7 @@ mod done;
 mod failure;
 mod init;
 mod login;
+mod passkey;
 mod person;
 mod policy;
 mod receipt;
@@ -96,6 +97,9 @@ enum Verb {
     BreakGlass(break_glass::Args),
     /// Close the review of a break-glass
     Review(break_glass::ReviewArgs),
+    /// Bind a passkey to you, so that you can decide in a browser
+    #[command(subcommand)]
+    Passkey(passkey::Verb),
     /// Check a policy file
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -187,6 +191,7 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Done(args) => done::run(context, &args),
         Verb::BreakGlass(args) => break_glass::run(context, &args),
         Verb::Review(args) => break_glass::review(context, &args),
+        Verb::Passkey(verb) => passkey::run(context, &verb),
         Verb::Audit(verb) => audit::run(context, &verb),
         Verb::Receipt(args) => receipt::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),

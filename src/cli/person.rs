@@ -6,6 +6,7 @@ use crate::client::agent::Agent;
 use crate::client::api::{Api, ApiError};
 use crate::client::identity::Identity;
 use crate::client::state::{SavedSession, State};
+use crate::domain::key::PublicKey;
 use crate::domain::names::{InstanceId, Nonce, PersonName, RequestId};
 use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{self, Is, Session, Statement, Version};
@@ -127,8 +128,32 @@ impl<'c> Person<'c> {
         self.context.agent()
     }
 
+    /// The person's everyday key.
+    pub(super) fn public_key(&mut self) -> Result<PublicKey, Failure> {
+        Ok(self.identity()?.public_key().clone())
+    }
+
     /// Signs a statement with the person's everyday key.
     pub(super) fn sign<T: Statement>(&mut self, statement: &T) -> Result<SignedText, Failure> {
+        self.sign_bytes::<T>(statement::to_bytes(statement))
+    }
+
+    /// Signs a statement that was written elsewhere, as it stands.
+    pub(super) fn sign_text<T: Statement>(&mut self, text: String) -> Result<SignedText, Failure> {
+        self.sign_bytes::<T>(text.into_bytes())
+    }
+
+    fn sign_bytes<T: Statement>(&mut self, bytes: Vec<u8>) -> Result<SignedText, Failure> {
+        let ui = self.context.ui;
+        let identity = self.identity()?;
+        if identity.public_key().application().is_some() {
+            ui.say("touch your security key");
+        }
+        let signature = identity.sign(T::KIND.namespace(), &bytes)?;
+        Ok(text(bytes, &signature))
+    }
+
+    fn identity(&mut self) -> Result<&mut Identity, Failure> {
         if self.identity.is_none() {
             let path = self.context.config.identity.clone().ok_or_else(|| {
                 Failure::misuse("your key is not known")
@@ -136,13 +161,7 @@ impl<'c> Person<'c> {
             })?;
             self.identity = Some(Identity::open(&path, self.agent(), &super::ui::ask_passphrase)?);
         }
-        let Some(identity) = &mut self.identity else { return Err(Failure::new("no key")) };
-        if identity.public_key().application().is_some() {
-            self.context.ui.say("touch your security key");
-        }
-        let bytes = statement::to_bytes(statement);
-        let signature = identity.sign(T::KIND.namespace(), &bytes)?;
-        Ok(text(bytes, &signature))
+        self.identity.as_mut().ok_or_else(|| Failure::new("no key"))
     }
 
     /// Reads with a bearer, bought when there is none that counts.

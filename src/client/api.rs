@@ -89,7 +89,7 @@ impl Api {
     }
 
     /// Sends a signed statement.
-    pub fn post<T: DeserializeOwned>(&self, path: &str, statement: &SignedText) -> Result<T, ApiError> {
+    pub fn post<T: DeserializeOwned>(&self, path: &str, statement: &impl Serialize) -> Result<T, ApiError> {
         self.read(self.send(path, statement))
     }
 

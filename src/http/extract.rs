@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 
+use serde::de::DeserializeOwned;
+
 use crate::domain::names::RequestId;
 use crate::domain::policy::Duty;
 use crate::domain::verify::Signed;
-use crate::service::{Caller, Error, Service};
+use crate::service::{Caller, Error, Service, Settings};
 use crate::wire::SignedText;
 
 use super::answer::Failure;
+use super::web;
 
 /// A signed statement: the whole body of every request that changes something.
 pub(super) struct Statement(pub(super) Signed);
@@ -25,12 +28,22 @@ pub(super) struct Statement(pub(super) Signed);
 impl<S: Send + Sync> FromRequest<S> for Statement {
     type Rejection = Failure;
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let malformed = |message: String| Failure::new(StatusCode::BAD_REQUEST, "malformed", message);
-        let body = Bytes::from_request(request, state)
-            .await
-            .map_err(|e| Failure::new(e.status(), "body", "body: it could not be read, or is longer than 128 KiB"))?;
-        let text: SignedText = serde_json::from_slice(&body).map_err(|e| malformed(format!("body: {e}")))?;
+        let Body(text) = Body::<SignedText>::from_request(request, state).await?;
         Ok(Self(Signed::try_from(&text)?))
+    }
+}
+
+/// A body of JSON, of no more fields than are known.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let body = Bytes::from_request(request, state).await;
+        let body = body
+            .map_err(|e| Failure::new(e.status(), "body", "body: it could not be read, or is longer than 128 KiB"))?;
+        let parsed = serde_json::from_slice(&body);
+        parsed.map(Self).map_err(|e| Failure::new(StatusCode::BAD_REQUEST, "malformed", format!("body: {e}")))
     }
 }
 
@@ -104,3 +117,83 @@ async fn guard(State((service, duties)): State<Guard>, mut request: Request, nex
         Err(error) => Failure::from(error).into_response(),
     }
 }
+
+/// Puts the guard of a page before its handler: the session comes from the cookie, and who has none is
+/// sent to sign in. The script's calls are told so instead.
+pub(super) fn in_browser(handler: MethodRouter<Arc<Service>>, service: &Arc<Service>) -> MethodRouter<Arc<Service>> {
+    handler.route_layer(middleware::from_fn_with_state(Arc::clone(service), page_guard))
+}
+
+async fn page_guard(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
+    let caller = match web::cookie(request.headers()) {
+        Some(token) => service.caller(&token).await,
+        None => Err(Error::Unauthenticated),
+    };
+    match caller {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(Error::Unauthenticated) if !request.uri().path().starts_with("/web/") => {
+            web::to_sign_in(request.uri().path())
+        }
+        Err(error) => Failure::from(error).into_response(),
+    }
+}
+
+/// Puts the check of host and origin before a page or a call of its script.
+pub(super) fn from_our_pages(
+    handler: MethodRouter<Arc<Service>>,
+    service: &Arc<Service>,
+) -> MethodRouter<Arc<Service>> {
+    handler.route_layer(middleware::from_fn_with_state(Arc::clone(service), same_site))
+}
+
+/// Browsers reach the pages by the configured name only (a rebound DNS name would carry no cookie, but
+/// could still read what needs none), and what a page sends comes from a page of ours.
+async fn same_site(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    match foreign(request.method(), request.headers(), service.settings()) {
+        Some(failure) => failure.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn foreign(method: &Method, headers: &HeaderMap, settings: &Settings) -> Option<Failure> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if text("host") != Some(settings.authority()) {
+        let message = format!("this service is found at {}", settings.origin);
+        return Some(Failure::new(StatusCode::MISDIRECTED_REQUEST, "other-host", message));
+    }
+    // A browser says where a POST comes from; a missing or null origin is not ours.
+    let ours = text("origin") == Some(&settings.origin) && matches!(text("sec-fetch-site"), None | Some("same-origin"));
+    let message = "this call did not come from a page of this service";
+    (method != Method::GET && !ours).then(|| Failure::new(StatusCode::FORBIDDEN, "cross-site", message))
+}
+
+/// What every answer tells browsers: load nothing from elsewhere, run no other script, frame nothing.
+pub(super) async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+const HEADERS: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; form-action 'self'; \
+         frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    ),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    (
+        "permissions-policy",
+        "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), geolocation=(), microphone=()",
+    ),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+];

@@ -6,16 +6,21 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+
+use crate::domain::refusal::Refusal;
+use crate::domain::sshsig::SshSig;
 
 use crate::service::{Listing, Service};
 use crate::wire::{
-    Certified, Changed, EmergencyView, EventView, Now, ReceiptView, RequestView, RoleView, SessionView, SignedText,
-    Submitted,
+    Certified, Changed, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, ReceiptView, RequestView, RoleView,
+    SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
-use super::extract::{Bearer, Named, Reader, Statement};
+use super::extract::{Bearer, Body, Named, Reader, Statement};
 use super::views;
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -134,6 +139,24 @@ pub(super) async fn give_back(State(service): On, Statement(signed): Statement) 
 
 pub(super) async fn break_glass(State(service): On, Statement(signed): Statement) -> Answer<Certified> {
     Ok(Json(views::certified(&service.break_glass(signed).await?)))
+}
+
+pub(super) async fn enrol(State(service): On, Body(posted): Body<EnrolmentText>) -> Answer<PasskeyView> {
+    let signed = (&SignedText { text: posted.text, signature: posted.signature }).try_into()?;
+    let by_passkey = SshSig::from_armor(&posted.passkey_signature).map_err(Refusal::from)?;
+    let credential = URL_SAFE_NO_PAD.decode(&posted.credential).unwrap_or_default();
+    let enrolled = service.enrol(signed, by_passkey, credential).await?;
+    Ok(Json(views::passkey(&enrolled)))
+}
+
+pub(super) async fn remove_passkey(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {
+    service.remove_passkey(signed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn passkeys(State(service): On, Reader(caller): Reader) -> Answer<Vec<PasskeyView>> {
+    let mine = service.passkeys(&caller).await?;
+    Ok(Json(mine.iter().map(|passkey| views::passkey(&passkey.enrolled)).collect()))
 }
 
 pub(super) async fn review(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {

@@ -1,12 +1,14 @@
-//! The API over HTTP: extractors, the table of routes with what each needs, and handlers that call
+//! The API and the web form over HTTP: extractors, the table of routes with what each needs, and handlers that call
 //! one service function. Nothing here decides anything or reaches the store.
 
 mod answer;
 mod extract;
 mod handlers;
+mod pages;
 mod routes;
 mod server;
 mod views;
+mod web;
 
 pub use routes::{Needs, ROUTES, Route, router};
 pub use server::{Listening, bind, serve};

@@ -11,7 +11,7 @@ use crate::domain::policy::Duty;
 use crate::domain::statement::Kind;
 use crate::service::Service;
 
-use super::{answer, extract, handlers};
+use super::{answer, extract, handlers, web};
 
 /// No body is longer: a statement of the greatest length, quoted as JSON, and its signature.
 const LONGEST_BODY: usize = 128 * 1024;
@@ -29,6 +29,10 @@ pub enum Needs {
     Session,
     /// A bearer of somebody with one of these duties.
     Duty(&'static [Duty]),
+    /// A page, or a call of its script, that shows nothing of anybody's.
+    Page,
+    /// A page, or a call of its script, for somebody who signed in with a passkey; it shows what is theirs to see.
+    PageSession,
 }
 
 /// A route.
@@ -48,6 +52,14 @@ const fn reads(path: &'static str, needs: Needs, handler: fn() -> MethodRouter<A
 
 const fn acts(path: &'static str, kind: Kind, handler: fn() -> MethodRouter<Arc<Service>>) -> Route {
     Route { method: "POST", path, needs: Needs::Statement(kind), handler }
+}
+
+const fn page(path: &'static str, needs: Needs, handler: fn() -> MethodRouter<Arc<Service>>) -> Route {
+    Route { method: "GET", path, needs, handler }
+}
+
+const fn calls(path: &'static str, needs: Needs, handler: fn() -> MethodRouter<Arc<Service>>) -> Route {
+    Route { method: "POST", path, needs, handler }
 }
 
 const LOG_READERS: &[Duty] = &[Duty::Auditors, Duty::Admins];
@@ -72,6 +84,32 @@ pub const ROUTES: &[Route] = &[
     reads("/v1/emergencies", Needs::Session, || get(handlers::emergencies)),
     reads("/v1/roles", Needs::Session, || get(handlers::roles)),
     reads("/v1/events", Needs::Duty(LOG_READERS), || get(handlers::events)),
+    acts("/v1/passkeys", Kind::Enrolment, || post(handlers::enrol)),
+    reads("/v1/passkeys", Needs::Session, || get(handlers::passkeys)),
+    acts("/v1/passkey-removals", Kind::Removal, || post(handlers::remove_passkey)),
+    reads("/v1/enrolments/{code}", Needs::Nothing, || get(web::take_enrolment)),
+    page("/assets/style.css", Needs::Page, || get(web::style)),
+    page("/assets/app.js", Needs::Page, || get(web::script)),
+    page("/sign-in", Needs::Page, || get(web::sign_in)),
+    page("/enrol", Needs::Page, || get(web::enrol)),
+    page("/", Needs::PageSession, || get(web::queue)),
+    page("/requests/{id}", Needs::PageSession, || get(web::request)),
+    page("/mine", Needs::PageSession, || get(web::mine)),
+    page("/active", Needs::PageSession, || get(web::active)),
+    page("/emergencies", Needs::PageSession, || get(web::emergencies)),
+    page("/roles", Needs::PageSession, || get(web::roles)),
+    page("/log", Needs::PageSession, || get(web::log)),
+    page("/web/changes", Needs::PageSession, || get(web::changes)),
+    page("/web/passkeys", Needs::Page, || get(web::passkeys)),
+    page("/web/drafts/session", Needs::Page, || get(web::draft_session)),
+    calls("/web/drafts/decision", Needs::PageSession, || post(web::draft_decision)),
+    calls("/web/drafts/withdrawal", Needs::PageSession, || post(web::draft_withdrawal)),
+    calls("/web/drafts/enrolment", Needs::Page, || post(web::draft_enrolment)),
+    calls("/web/enrolments/{code}", Needs::Page, || post(web::leave_enrolment)),
+    calls("/web/session", Needs::Page, || post(web::open_session)),
+    calls("/web/sign-out", Needs::Page, || post(web::sign_out)),
+    calls("/web/decisions", Needs::PageSession, || post(web::decide)),
+    calls("/web/withdrawals", Needs::PageSession, || post(web::withdraw)),
 ];
 
 /// The router, made from the table.
@@ -83,6 +121,8 @@ pub fn router(service: &Arc<Service>) -> Router {
             Needs::Session => extract::signed_in(handler, service, &[]),
             Needs::Duty(duties) => extract::signed_in(handler, service, duties),
             Needs::Nothing | Needs::Statement(_) | Needs::Capability => handler,
+            Needs::Page => extract::from_our_pages(handler, service),
+            Needs::PageSession => extract::from_our_pages(extract::in_browser(handler, service), service),
         };
         router = router.route(route.path, guarded);
     }
@@ -90,5 +130,6 @@ pub fn router(service: &Arc<Service>) -> Router {
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::not_allowed)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(axum::middleware::from_fn(extract::harden))
         .with_state(Arc::clone(service))
 }

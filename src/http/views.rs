@@ -4,11 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::event::Event;
+use crate::domain::passkey::Enrolled;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::service::{EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, ProvenEvent, ReceiptView, RequestView, RoleView, TermsView,
+    Certified, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEvent, ReceiptView, RequestView, RoleView,
+    TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -85,6 +87,16 @@ pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
         serial: info.serial,
         at: info.at,
         review_open: info.review_open,
+    }
+}
+
+pub(super) fn passkey(enrolled: &Enrolled) -> PasskeyView {
+    let said = enrolled.get();
+    PasskeyView {
+        fingerprint: said.key.fingerprint(),
+        application: said.application.clone(),
+        at: said.at,
+        until: said.until,
     }
 }
 

@@ -152,9 +152,11 @@ impl Service {
                     import(tx, entry)?;
                     emergencies::set_imported(tx, epoch, entry.seq)?;
                 }
-                Ok(())
+                Ok::<_, Error>(())
             })
-            .await
+            .await?;
+        self.waiters.wake_all();
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ mod break_glass;
 mod cases;
 mod claims;
 mod decisions;
+mod drafts;
 mod error;
 mod log;
 mod passkeys;
@@ -34,10 +35,11 @@ use crate::store::journal::Journal;
 use crate::store::{Store, StoreError, Value, events};
 
 pub use claims::Issued;
+pub use drafts::Choice;
 pub use error::Error;
 pub use log::{SignedHead, StoredEvent};
 pub use passkeys::PasskeyInfo;
-pub use reading::{EmergencyInfo, Listing, Receipt, RequestInfo, RoleInfo};
+pub use reading::{EmergencyInfo, History, Listing, Receipt, RequestInfo, RoleInfo};
 pub use sessions::Caller;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.
@@ -59,6 +61,7 @@ pub struct Service {
     waiters: waiters::Waiters,
     refusals: Mutex<log::Budget>,
     head: Mutex<Option<SignedHead>>,
+    letters: Mutex<passkeys::Letters>,
     settings: Settings,
 }
 
@@ -74,9 +77,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Host and port, as browsers send them in `Host`.
+    pub fn authority(&self) -> &str {
+        self.origin.split_once("://").map_or(self.origin.as_str(), |(_, rest)| rest)
+    }
+
     /// The WebAuthn relying party: the origin's host.
     pub fn relying_party(&self) -> &str {
-        let host = self.origin.split_once("://").map_or(self.origin.as_str(), |(_, rest)| rest);
+        let host = self.authority();
         host.split_once(':').map_or(host, |(host, _)| host)
     }
 }
@@ -125,6 +133,7 @@ impl Service {
             waiters: waiters::Waiters::default(),
             refusals: Mutex::default(),
             head: Mutex::default(),
+            letters: Mutex::default(),
             settings: parts.settings,
         });
         service.load_policy(parts.policy, true).await?;

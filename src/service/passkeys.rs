@@ -1,6 +1,6 @@
 //! Enrolling and removing passkeys, and verifying what they sign.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
@@ -18,6 +18,12 @@ use super::{Caller, Error, Service};
 
 /// So many passkeys one person may have.
 const MOST: usize = 10;
+
+/// What browsers left for the terminals that wait for an enrolment, by code: a few, in memory.
+pub(super) type Letters = std::collections::VecDeque<(String, serde_json::Value)>;
+
+/// So many enrolments wait for their terminals.
+const MOST_LETTERS: usize = 64;
 
 /// A passkey as its owner and the browser see it.
 #[derive(Debug, Clone)]
@@ -78,6 +84,27 @@ impl Service {
                 .await
         })
         .await
+    }
+
+    /// Leaves what a passkey signed for the terminal that made up `code`. It is believed there or not.
+    pub fn leave_letter(&self, code: String, letter: serde_json::Value) -> Result<(), Refusal> {
+        if !(20..=64).contains(&code.len()) {
+            return Err(Refusal::UnknownRequest);
+        }
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.retain(|(known, _)| *known != code);
+        letters.push_back((code, letter));
+        if letters.len() > MOST_LETTERS {
+            letters.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Takes it out, once.
+    pub fn take_letter(&self, code: &str) -> Option<serde_json::Value> {
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = letters.iter().position(|(known, _)| known == code)?;
+        letters.remove(at).map(|(_, letter)| letter)
     }
 
     /// A caller's passkeys.

@@ -9,7 +9,7 @@ use crate::domain::policy::{Duty, Policy, Role, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::statement::{Approval, BreakGlass, Request, Serial};
-use crate::domain::time::{Patience, Timestamp};
+use crate::domain::time::{Patience, Seconds, Timestamp};
 use crate::domain::verify::Signed;
 use crate::store::requests::{self, Filter, Stored};
 use crate::store::{StoreError, certificates, emergencies, statements};
@@ -73,6 +73,22 @@ pub struct EmergencyInfo {
     pub review_open: bool,
 }
 
+/// What a person asked of a role before, in the last 90 days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// How many requests, this one not counted.
+    pub count: usize,
+    /// When the last one was.
+    pub last: Option<Timestamp>,
+    /// The length asked for most often, where lengths were given.
+    pub usual: Option<Seconds>,
+    /// Whether the last one gave the same reason.
+    pub reason_repeats: bool,
+}
+
+/// So far back people are compared with themselves, in seconds.
+const HISTORY: i64 = 90 * 86_400;
+
 /// Which requests a reader wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
@@ -80,6 +96,8 @@ pub enum Listing {
     Mine,
     /// Those that wait for a decision.
     Pending,
+    /// Those that give access now.
+    Active,
     /// The newest.
     All,
 }
@@ -119,6 +137,7 @@ impl Service {
         let filter = match listing {
             Listing::Mine => Filter::OpenOf(caller.person.clone()),
             Listing::Pending => Filter::Pending,
+            Listing::Active => Filter::Open,
             Listing::All => Filter::Newest,
         };
         let found = self.store.read(move |tx| requests::list(tx, &filter, MOST)).await?;
@@ -127,6 +146,7 @@ impl Service {
         let wanted = |info: &RequestInfo| match listing {
             Listing::Mine => !info.state.is_final(),
             Listing::Pending => matches!(info.state, State::Requested { .. }),
+            Listing::Active => matches!(info.state, State::Active { .. }),
             Listing::All => true,
         };
         Ok(infos.into_iter().filter(|info| wanted(info) && may_see(&policy, caller, info)).collect())
@@ -151,6 +171,53 @@ impl Service {
             serde_json::from_slice(&leaf.bytes).map_err(|_| StoreError::nonsense("events", &leaf.seq, "leaf"))
         };
         Ok((info, leaves.iter().map(parse).collect::<Result<_, _>>()?))
+    }
+
+    /// The oldest other request that waits for this caller's decision.
+    pub async fn next_in_queue(&self, caller: &Caller, after: &RequestId) -> Result<Option<RequestId>, Error> {
+        let waiting = self.requests(caller, Listing::Pending).await?;
+        let open = |info: &&RequestInfo| {
+            info.request.id != *after
+                && info.approvers.contains(&caller.person)
+                && !info.decisions.iter().any(|decision| decision.person == caller.person)
+        };
+        Ok(waiting.iter().find(open).map(|info| info.request.id.clone()))
+    }
+
+    /// A number that grows with every change of a request.
+    pub fn changes(&self) -> u64 {
+        *self.waiters.listen_to_all().borrow()
+    }
+
+    /// The same, once it is beyond `seen` or `longest` is over.
+    pub async fn changed_after(&self, seen: u64, longest: std::time::Duration) -> u64 {
+        let mut changed = self.waiters.listen_to_all();
+        // A timeout is an answer too: nothing changed.
+        let _ = tokio::time::timeout(longest, changed.wait_for(|count| *count != seen)).await;
+        self.changes()
+    }
+
+    /// What the requester asked of this role before.
+    pub async fn history(&self, info: &RequestInfo) -> Result<History, Error> {
+        let (person, role, id) = (info.request.person.clone(), info.request.role.clone(), info.request.id.clone());
+        let since = info.request.at.plus(-HISTORY);
+        let found = self.store.read(move |tx| requests::history(tx, &person, &role, since, MOST)).await?;
+        let earlier = found.iter().filter_map(|signed| signed.claims::<Request>().ok());
+        let earlier: Vec<Request> =
+            earlier.filter(|request| request.id != id && request.at <= info.request.at).collect();
+        let mut lengths: BTreeMap<Seconds, usize> = BTreeMap::new();
+        for request in &earlier {
+            if let Some(seconds) = request.seconds {
+                *lengths.entry(seconds).or_default() += 1;
+            }
+        }
+        let last = earlier.iter().max_by_key(|request| request.at);
+        Ok(History {
+            count: earlier.len(),
+            last: last.map(|request| request.at),
+            usual: lengths.into_iter().max_by_key(|(_, count)| *count).map(|(seconds, _)| seconds),
+            reason_repeats: last.is_some_and(|request| info.request.reason.says_the_same_as(request.reason.as_str())),
+        })
     }
 
     /// What proves one request.

@@ -61,6 +61,7 @@ impl Service {
                     record(tx, &verified, policy.digest(), needed, now)
                 })
                 .await?;
+            self.waiters.wake(&request.get().id);
             Ok((self.info(&self.policy(), request.signed(), request.get().clone(), Vec::new(), state), waiter))
         })
         .await

@@ -9,9 +9,16 @@ use tokio::sync::watch;
 use crate::domain::names::RequestId;
 
 /// The requests that somebody waits on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiters {
     requests: Mutex<HashMap<RequestId, watch::Sender<()>>>,
+    anything: watch::Sender<u64>,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self { requests: Mutex::default(), anything: watch::channel(0).0 }
+    }
 }
 
 impl Waiters {
@@ -22,8 +29,19 @@ impl Waiters {
         requests.entry(id.clone()).or_insert_with(|| watch::channel(()).0).subscribe()
     }
 
+    /// Begins to listen for a change of any request.
+    pub(super) fn listen_to_all(&self) -> watch::Receiver<u64> {
+        self.anything.subscribe()
+    }
+
+    /// Something was committed that pages show.
+    pub(super) fn wake_all(&self) {
+        self.anything.send_modify(|count| *count += 1);
+    }
+
     /// Something about the request was committed.
     pub(super) fn wake(&self, id: &RequestId) {
+        self.wake_all();
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = requests.get(id) {
             sender.send_replace(());

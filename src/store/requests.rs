@@ -167,6 +167,20 @@ pub fn ended(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<Stored>,
     Ok(found.into_iter().filter_map(sound).collect())
 }
 
+/// The statements of a person's requests for a role since a moment, newest first, at most `limit`.
+pub fn history(
+    tx: &mut Tx<'_>,
+    person: &PersonName,
+    role: &RoleName,
+    since: Timestamp,
+    limit: u32,
+) -> Result<Vec<Signed>, StoreError> {
+    let sql = "SELECT s.bytes, s.signature, r.statement FROM requests r JOIN statements s ON s.sha256 = r.statement \
+               WHERE r.person = ?1 AND r.role = ?2 AND r.created >= ?3 ORDER BY r.created DESC LIMIT ?4";
+    let values = [person.as_str().into(), role.as_str().into(), since.unix().into(), i64::from(limit).into()];
+    tx.query(sql, &values, |row| statements::signed(row, 0, &row.digest(2)?))
+}
+
 fn with_decisions(tx: &mut Tx<'_>, mut request: Stored) -> Result<Stored, StoreError> {
     let sql = "SELECT d.statement, s.bytes, s.signature, d.person, d.decision FROM decisions d \
                JOIN statements s ON s.sha256 = d.statement WHERE d.request = ?1 ORDER BY d.person";

@@ -251,6 +251,29 @@ pub struct ProvenEvent {
     pub proof: Vec<Digest>,
 }
 
+/// An enrolment, signed twice.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct EnrolmentText {
+    pub text: String,
+    /// By the SSH key.
+    pub signature: String,
+    pub passkey_signature: String,
+    /// The browser's name for the passkey, in base64url.
+    pub credential: String,
+}
+
+/// A passkey.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct PasskeyView {
+    pub fingerprint: Digest,
+    pub application: HostName,
+    pub at: Timestamp,
+    pub until: Timestamp,
+}
+
 /// An answer that is no.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are named after what they hold")]

@@ -19,3 +19,4 @@ mod sshsig;
 mod stores;
 mod support;
 mod verified;
+mod web;

@@ -21,7 +21,15 @@ fn no_route_answers_without_what_it_needs() {
     for route in ROUTES {
         let path = path(route.path, &asked.id);
         match route.needs {
+            // What waits for the terminal that knows a code is there for nobody else.
+            Needs::Nothing if path.contains("{code}") => {
+                bench.turns_away(404, "unknown-request", || bench.http(route.method, &path, None, b""));
+            }
             Needs::Nothing => drop(bench.http(route.method, &path, None, b"").ok()),
+            // Asked by another name than the configured one, as a rebound DNS name would have it.
+            Needs::Page | Needs::PageSession => {
+                assert_eq!(bench.http(route.method, &path, None, b"").code(), "other-host", "{} {path}", route.method);
+            }
             Needs::Statement(_) => bench.turns_away(400, "malformed", || bench.http(route.method, &path, None, b"")),
             Needs::Capability | Needs::Session | Needs::Duty(_) => {
                 for bearer in [None, Some("Bearer "), Some("Bearer x"), Some("bearer x"), Some("Basic YTpi"), Some("")]
@@ -109,8 +117,7 @@ fn a_statement_of_one_kind_is_none_of_another() {
 #[test]
 fn paths_and_methods_that_are_not_there() {
     let bench = Bench::new();
-    for path in ["/", "/v1", "/v1/", "/v2/now", "/v1/now/", "/v1//now", "/V1/now", "/v1/requests/", "/v1/../v1/nowhere"]
-    {
+    for path in ["/v1", "/v1/", "/v2/now", "/v1/now/", "/v1//now", "/V1/now", "/v1/requests/", "/v1/../v1/nowhere"] {
         bench.turns_away(404, "no-such-path", || bench.http("GET", path, None, b""));
     }
     for route in ROUTES {
@@ -198,7 +205,7 @@ fn a_bearer_reads_for_a_quarter_of_an_hour() {
 fn a_bearer_changes_nothing_and_dies_with_its_key() {
     let bench = Bench::new();
     let (asked, bearer) = (bench.ask("alice", "web", &json!({})), bench.session("carol"));
-    for route in ROUTES.iter().filter(|route| route.method == "POST") {
+    for route in ROUTES.iter().filter(|route| matches!(route.needs, Needs::Statement(_))) {
         let answer = bench.http("POST", route.path, Some(&format!("Bearer {bearer}")), b"{}");
         assert_eq!(answer.code(), "malformed");
     }

@@ -40,6 +40,8 @@ CREATE TABLE requests (
 );
 CREATE INDEX requests_open ON requests (state, person) WHERE state IN ('requested', 'approved', 'active');
 
+CREATE INDEX requests_person ON requests (person, role, created);
+
 CREATE TABLE decisions (
   request TEXT NOT NULL REFERENCES requests (id),
   person TEXT NOT NULL,

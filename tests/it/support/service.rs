@@ -261,6 +261,23 @@ impl Bench {
         self.try_at(address, "GET", path, None, b"")
     }
 
+    /// As a browser on the configured address has it, with the headers given.
+    pub(crate) fn browse(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (Answer, String) {
+        let mut request = ureq::http::Request::builder();
+        request = request.method(method).uri(format!("http://{}{path}", self.running().address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = match method {
+            "GET" => self.agent.run(request.body(()).expect("a request")),
+            _ => self.agent.run(request.body(body).expect("a request")),
+        };
+        let mut response = response.expect("an answer");
+        let kept = format!("{:?}", response.headers());
+        let status = response.status().as_u16();
+        (Answer { status, body: response.body_mut().read_to_string().expect("a body") }, kept)
+    }
+
     fn try_at(
         &self,
         address: SocketAddr,

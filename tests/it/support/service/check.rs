@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 use ssh_jit::domain::digest::Digest;
 use ssh_jit::domain::event::{Event, EventKind, Head};
-use ssh_jit::domain::sshsig::SshSig;
+use ssh_jit::domain::sshsig::{Expect, SshSig};
 use ssh_jit::domain::tree::{Frontier, leaf_hash};
 use ssh_jit::domain::verify::Signed;
 use ssh_jit::wire::SignedText;
@@ -97,7 +97,14 @@ fn statements_are_signed(connection: &Connection, events: &[Event]) {
         let signature = SshSig::from_blob(&signature).expect("a signature");
         let signed = Signed::new(bytes, signature);
         assert_eq!(signed.digest(), digest(sha256), "a statement stands under its digest");
-        signed.is_by(signed.signature().key(), &format!("{kind}@ssh-jit")).expect("its key signed it");
+        let (key, namespace) = (signed.signature().key(), format!("{kind}@ssh-jit"));
+        let expect = if signed.signature().is_passkey() {
+            Expect::Passkey { origin: "http://localhost:7022" }
+        } else {
+            Expect::SshKey { verified: false }
+        };
+        signed.signature().expect(signed.bytes(), &namespace, key, expect).expect("it is for this purpose");
+        signed.signature().check(signed.bytes()).expect("its key signed it");
         known.insert(signed.digest());
     }
     let tried = [EventKind::Refused, EventKind::BreakGlassRefused];
