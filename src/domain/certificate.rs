@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use signature::Verifier as _;
 use ssh_key::certificate::CertType;
 
 use super::digest::Digest;
@@ -130,7 +129,9 @@ impl ToBeSigned {
         if named(parsed.critical_options()) != critical || named(parsed.extensions()) != extensions {
             return wrong("has other options");
         }
-        if parsed.signature_key() != self.ca.data() || self.ca.data().verify(&self.bytes, parsed.signature()).is_err() {
+        if parsed.signature_key() != self.ca.data()
+            || sshsig::verify_plain(&self.ca, &self.bytes, parsed.signature()).is_err()
+        {
             return wrong("is not signed by the CA");
         }
         Ok(())

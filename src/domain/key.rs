@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ssh_encoding::Encode as _;
 use ssh_key::public::{EcdsaPublicKey, KeyData};
@@ -25,6 +26,9 @@ pub struct PublicKey {
     data: KeyData,
     blob: Vec<u8>,
     fingerprint: Digest,
+    /// The point of an Ed25519 key, FIDO or not: decoding it is a tenth of verifying a signature, and
+    /// the check of the key has done it.
+    point: Option<VerifyingKey>,
 }
 
 impl PublicKey {
@@ -34,11 +38,11 @@ impl PublicKey {
             return Err(fail(blob, "it is longer than any key should be"));
         }
         let key = ssh_key::PublicKey::from_bytes(blob).map_err(|_| fail(blob, KINDS))?;
-        let data = key.key_data().clone();
-        check(&data).map_err(|rule| fail(blob, rule))?;
+        let data = KeyData::from(key);
+        let point = check(&data).map_err(|rule| fail(blob, rule))?;
         // One spelling for one key, so that it cannot be revoked or registered under another.
         match data.encode_vec() {
-            Ok(encoded) if encoded == blob => Ok(Self { data, blob: encoded, fingerprint: Digest::of(blob) }),
+            Ok(encoded) if encoded == blob => Ok(Self { data, blob: encoded, fingerprint: Digest::of(blob), point }),
             _ => Err(fail(blob, "it is not encoded canonically")),
         }
     }
@@ -51,6 +55,11 @@ impl PublicKey {
     /// The key as the ssh-key crate has it.
     pub fn data(&self) -> &KeyData {
         &self.data
+    }
+
+    /// The point of an Ed25519 key, `sk-ssh-ed25519@openssh.com` included.
+    pub(super) fn point(&self) -> Option<&VerifyingKey> {
+        self.point.as_ref()
     }
 
     /// SHA-256 of the wire form: what `ssh-keygen -l` prints.
@@ -121,13 +130,14 @@ fn fail(blob: &[u8], rule: &'static str) -> Invalid {
     Invalid::new("key", &STANDARD.encode(blob), rule)
 }
 
-/// Refuses keys for which a signature would prove nothing, or cost too much to check.
-fn check(data: &KeyData) -> Result<(), &'static str> {
+/// Refuses keys for which a signature would prove nothing, or cost too much to check. Gives the point
+/// of an Ed25519 key.
+fn check(data: &KeyData) -> Result<Option<VerifyingKey>, &'static str> {
     match data {
-        KeyData::Ed25519(key) => strong_ed25519(key.as_ref()),
-        KeyData::SkEd25519(key) => strong_ed25519(key.public_key().as_ref()),
-        KeyData::Ecdsa(key) => on_curve(key),
-        KeyData::SkEcdsaSha2NistP256(key) => on_curve(&EcdsaPublicKey::NistP256(*key.ec_point())),
+        KeyData::Ed25519(key) => strong_ed25519(key.as_ref()).map(Some),
+        KeyData::SkEd25519(key) => strong_ed25519(key.public_key().as_ref()).map(Some),
+        KeyData::Ecdsa(key) => on_curve(key).map(|()| None),
+        KeyData::SkEcdsaSha2NistP256(key) => on_curve(&EcdsaPublicKey::NistP256(*key.ec_point())).map(|()| None),
         KeyData::Rsa(key) => {
             let odd = |n: &ssh_encoding::Mpint| n.as_bytes().last().is_some_and(|b| b & 1 == 1);
             let exponent = key.e().as_positive_bytes().unwrap_or_default();
@@ -136,7 +146,7 @@ fn check(data: &KeyData) -> Result<(), &'static str> {
             } else if !odd(key.n()) || !odd(key.e()) || exponent.len() > 4 || exponent == [1] {
                 Err("the RSA modulus or exponent is malformed")
             } else {
-                Ok(())
+                Ok(None)
             }
         }
         _ => Err(KINDS),
@@ -146,12 +156,12 @@ fn check(data: &KeyData) -> Result<(), &'static str> {
 /// RFC 8032, 5.1.7, made strict: the point decodes, and is not of small order (whoever holds such a
 /// "key" has signatures that verify for many messages), and y is reduced (dalek takes p + y for y, which
 /// would be a second spelling of the key).
-fn strong_ed25519(bytes: &[u8]) -> Result<(), &'static str> {
+fn strong_ed25519(bytes: &[u8]) -> Result<VerifyingKey, &'static str> {
     let bytes: &[u8; 32] = bytes.try_into().map_err(|_| KINDS)?;
     // p = 2^255 - 19, little-endian; the highest bit is the sign of x.
     let reduced = bytes[0] < 0xed || bytes[1..31] != [0xff; 30] || bytes[31] & 0x7f != 0x7f;
-    match ed25519_dalek::VerifyingKey::from_bytes(bytes) {
-        Ok(key) if reduced && !key.is_weak() => Ok(()),
+    match VerifyingKey::from_bytes(bytes) {
+        Ok(key) if reduced && !key.is_weak() => Ok(key),
         _ => Err("the Ed25519 point is weak or not on the curve"),
     }
 }

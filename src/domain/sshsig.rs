@@ -201,7 +201,7 @@ impl SshSig {
     pub fn check(&self, message: &[u8]) -> Result<(), BadSignature> {
         let blob = signed_blob(&self.namespace, message);
         match &self.proof {
-            Proof::Plain(signature) => verify_plain(self.key.data(), &blob, signature),
+            Proof::Plain(signature) => verify_plain(&self.key, &blob, signature),
             Proof::Fido { signature, flags, counter, webauthn } => {
                 let application = self.key.application().ok_or(BadSignature::Mismatch)?;
                 let mut signed = Sha256::digest(application).to_vec();
@@ -214,7 +214,7 @@ impl SshSig {
                         signed.extend_from_slice(&Sha256::digest(&made.client_data));
                     }
                 }
-                verify_fido(self.key.data(), &signed, signature)
+                verify_fido(&self.key, &signed, signature)
             }
         }
     }
@@ -331,22 +331,23 @@ fn parse_proof(signature: &[u8]) -> ssh_key::Result<Option<Proof>> {
     Ok(reader.is_empty().then_some(Proof::Fido { signature, flags, counter, webauthn }))
 }
 
-fn verify_plain(key: &KeyData, blob: &[u8], signature: &ssh_key::Signature) -> Result<(), BadSignature> {
-    match key {
-        KeyData::Ed25519(key) => verify_ed25519(key.as_ref(), blob, signature.as_bytes()),
+/// Verifies a signature that is neither FIDO's nor a passkey's.
+pub(super) fn verify_plain(key: &PublicKey, blob: &[u8], signature: &ssh_key::Signature) -> Result<(), BadSignature> {
+    match key.data() {
+        KeyData::Ed25519(_) => verify_ed25519(key, blob, signature.as_bytes()),
         KeyData::Rsa(_) => match signature.algorithm() {
             Algorithm::Rsa { hash: Some(HashAlg::Sha256 | HashAlg::Sha512) } => {
-                key.verify(blob, signature).map_err(|_| BadSignature::Mismatch)
+                key.data().verify(blob, signature).map_err(|_| BadSignature::Mismatch)
             }
             _ => Err(BadSignature::Malformed),
         },
-        _ => key.verify(blob, signature).map_err(|_| BadSignature::Mismatch),
+        data => data.verify(blob, signature).map_err(|_| BadSignature::Mismatch),
     }
 }
 
-fn verify_fido(key: &KeyData, signed: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-    match key {
-        KeyData::SkEd25519(key) => verify_ed25519(key.public_key().as_ref(), signed, signature),
+fn verify_fido(key: &PublicKey, signed: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+    match key.data() {
+        KeyData::SkEd25519(_) => verify_ed25519(key, signed, signature),
         KeyData::SkEcdsaSha2NistP256(key) => {
             let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(key.ec_point().as_bytes());
             let (Ok(key), Some(signature)) = (key, p256_signature(signature)) else {
@@ -359,9 +360,8 @@ fn verify_fido(key: &KeyData, signed: &[u8], signature: &[u8]) -> Result<(), Bad
 }
 
 /// Strict: no small-order point, canonical scalar (the laxer check lets one signature fit two messages).
-fn verify_ed25519(key: &[u8], signed: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-    let key = key.try_into().ok().and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(bytes).ok());
-    let (Some(key), Ok(signature)) = (key, ed25519_dalek::Signature::from_slice(signature)) else {
+fn verify_ed25519(key: &PublicKey, signed: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+    let (Some(key), Ok(signature)) = (key.point(), ed25519_dalek::Signature::from_slice(signature)) else {
         return Err(BadSignature::Mismatch);
     };
     key.verify_strict(signed, &signature).map_err(|_| BadSignature::Mismatch)
