@@ -175,7 +175,8 @@ impl Walk {
     fn attribute(&mut self, rest: &[TokenTree]) -> usize {
         let inner = usize::from(rest.get(1).is_some_and(|next| punct(next, '!')));
         let Some(body) = group(rest.get(1 + inner), Delimiter::Bracket) else { return 1 };
-        if body.first().is_none_or(|first| word(first) != "doc") {
+        // `template(path = "...")` names a page; it brings no code from anywhere.
+        if body.first().is_none_or(|first| !["doc", "template"].contains(&word(first).as_str())) {
             self.attribute_values(&body);
             self.tokens(&body);
         }

@@ -145,7 +145,7 @@ pub(super) async fn enrol(State(service): On, Body(posted): Body<EnrolmentText>)
     let signed = (&SignedText { text: posted.text, signature: posted.signature }).try_into()?;
     let by_passkey = SshSig::from_armor(&posted.passkey_signature).map_err(Refusal::from)?;
     let credential = URL_SAFE_NO_PAD.decode(&posted.credential).unwrap_or_default();
-    let enrolled = service.enrol(signed, by_passkey, credential).await?;
+    let enrolled = Box::pin(service.enrol(signed, by_passkey, credential)).await?;
     Ok(Json(views::passkey(&enrolled)))
 }
 
