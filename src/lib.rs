@@ -11,7 +11,7 @@
 //! | [`ca`] | the service's own keys | domain |
 //! | [`service`] | each verb: one function, one transaction, one event | the above |
 //! | [`wire`] | the JSON of the API | domain |
-//! | [`http`] | the API: one table of routes, handlers that call one service function | service, wire, domain |
+//! | [`http`] | the API and the web form: one table of routes, handlers that call one service function | service, wire, domain |
 //! | [`client`] | agent, identity, state and API of whoever asks | domain, wire |
 //! | [`cli`] | the command line, one file a verb | everything |
 //!
@@ -46,8 +46,9 @@
 //!    `Grant::access` and `Grant::break_glass`.
 //! 4. Both take [`domain::verify::Verified`] statements, which only `Verified::check` makes: the bytes
 //!    parse strictly, name this instance, and the key signed exactly them in the kind's own namespace.
-//! 5. Both ask the [`domain::policy::Policy`] whether that key is that person's, now. The policy is the
-//!    file that the operator wrote, never a row of the database.
+//! 5. Both ask the [`domain::policy::Policy`] whether that key is that person's, now (a passkey is, while the
+//!    SSH key is that signed its enrolment: [`domain::passkey::Enrolled`]). The policy is the file that the
+//!    operator wrote, never a row of the database.
 //! 6. `access` takes the claim by the subject key that the request names, and counts approvals by distinct
 //!    people other than the requester, each repeating what is certified; it takes the least of them.
 //! 7. So whoever writes any row of the database can delay, delete or confuse, but cannot make step 3 happen.
