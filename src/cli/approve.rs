@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use crate::domain::names::HostName;
 use crate::domain::statement::{Approval, Decision, Is, Request, Version};
+use crate::domain::text::visible;
 use crate::domain::text::{Comment, Reason};
 use crate::domain::time::Seconds;
 use crate::domain::verify::Signed;
 use crate::wire::{Changed, RequestView, StateView, TermsView};
 
 use super::person::{Person, request_id};
-use super::ui::{shown, time};
+use super::ui::time;
 use super::{Context, Exit, Failure};
 
 /// What `approve` takes.
@@ -138,7 +139,7 @@ fn show(person: &Person<'_>, request: &Request, approval: &Approval) {
         request.person,
         request.role,
         request.id,
-        shown(request.reason.as_str())
+        visible(request.reason.as_str())
     ));
     if let Some(ticket) = &request.ticket {
         ui.say(format_args!("  ticket      {ticket}"));
@@ -149,7 +150,8 @@ fn show(person: &Person<'_>, request: &Request, approval: &Approval) {
     ui.say(format_args!("  claimed by  {}", time(approval.claim_by, approval.at)));
     ui.say(format_args!("  key         {}", approval.key));
     ui.say(format_args!("  permits     {}", list(approval.extensions.iter().map(ToString::to_string).collect())));
-    let restricts = approval.critical_options.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect();
+    let restricts =
+        approval.critical_options.iter().map(|(name, value)| format!("{name}={}", visible(value))).collect();
     ui.say(format_args!("  restricts   {}", list(restricts)));
     ui.say(format_args!("  policy      {}", approval.policy));
 }

@@ -9,6 +9,7 @@ use crate::client::state::{Held, Pending};
 use crate::domain::names::{HostName, RoleName};
 use crate::domain::statement::{BreakGlass, Category, Is, Outcome, Review, Statement as _, Version, to_bytes};
 use crate::domain::text::Reason;
+use crate::domain::text::visible;
 use crate::domain::time::Seconds;
 use crate::domain::verify::Signed;
 use crate::random;
@@ -208,7 +209,7 @@ fn list(person: &Person<'_>, open: &[EmergencyView]) -> Result<(), Failure> {
     }
     let now = person.now()?;
     let row = |used: &EmergencyView| {
-        let reason = super::ui::shown(used.reason.as_str());
+        let reason = visible(used.reason.as_str());
         let (id, who, role) = (used.id.to_string(), used.person.to_string(), used.role.to_string());
         vec![id, who, role, used.category.to_string(), time(used.at, now), reason]
     };

@@ -2,10 +2,11 @@
 
 use crate::client::api::Api;
 use crate::client::identity::Identity;
+use crate::domain::text::visible;
 use crate::wire::{Now, RoleView};
 
 use super::person::{Person, Service};
-use super::ui::{ask_passphrase, shown};
+use super::ui::ask_passphrase;
 use super::{Context, Exit, Failure};
 
 /// One thing that was looked at.
@@ -29,7 +30,7 @@ pub(super) fn run(context: &Context) -> Exit {
     } else {
         for finding in &findings {
             let mark = if finding.well { "ok " } else { "NOT" };
-            context.ui.out(format_args!("{mark}  {:<9} {}", finding.what, shown(&finding.found)));
+            context.ui.out(format_args!("{mark}  {:<9} {}", finding.what, visible(&finding.found)));
             if let Some(hint) = &finding.hint {
                 context.ui.out(format_args!("               -> {hint}"));
             }

@@ -11,13 +11,14 @@ use crate::domain::names::{HostName, RequestId, RoleName, Ticket};
 use crate::domain::request::State;
 use crate::domain::statement::{Claim, Is, Request, Statement as _, Version, to_bytes};
 use crate::domain::text::Reason;
+use crate::domain::text::visible;
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::verify::Signed;
 use crate::random;
 use crate::wire::{Certified, DecisionView, RequestView, StateView, Submitted};
 
 use super::person::{Person, text};
-use super::ui::{length, shown, time};
+use super::ui::{length, time};
 use super::{Context, Exit, Failure, ssh_config};
 
 /// What `login` takes.
@@ -243,7 +244,7 @@ fn wait(person: &Person<'_>, pending: &Pending) -> Result<RequestView, Failure> 
 fn decided(decision: &DecisionView, view: &RequestView) -> String {
     let comment = match decision.comment.as_str() {
         "" => String::new(),
-        text => format!(": \"{}\"", shown(text)),
+        text => format!(": \"{}\"", visible(text)),
     };
     let asked = view.terms.as_ref().map(|t| t.seconds);
     let narrowed =
@@ -266,7 +267,7 @@ fn ended(person: &Person<'_>, pending: &Pending, view: &RequestView, state: &Sta
         _ => Exit::Failed,
     };
     let failure = Failure::new(format!("request {} is {name}", pending.id)).exit(exit);
-    let again = format!("ssh-jit login {} --reason \"{}\"", view.role, shown(view.reason.as_str()));
+    let again = format!("ssh-jit login {} --reason \"{}\"", view.role, visible(view.reason.as_str()));
     Err(Failure { code: name.to_owned(), ..failure.hint(again) })
 }
 

@@ -32,6 +32,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ClientConfig, Environment};
 use crate::domain::names::{InstanceId, PersonName};
+use crate::domain::text::visible;
 
 pub use failure::{Exit, Failure};
 pub use ui::Ui;
@@ -147,7 +148,7 @@ pub fn run() -> ExitCode {
 fn usage(mut error: clap::Error) -> ExitCode {
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
         if let Some(ContextValue::String(typed)) = error.get(kind) {
-            let typed = ui::shown(typed);
+            let typed = visible(typed);
             error.insert(kind, ContextValue::String(typed));
         }
     }

@@ -1,10 +1,11 @@
 //! `ssh-jit requests`: what others ask for, oldest first.
 
 use crate::domain::request::State;
+use crate::domain::text::visible;
 use crate::wire::{RequestView, StateView};
 
 use super::person::Person;
-use super::ui::{shown, time};
+use super::ui::time;
 use super::{Context, Exit, Failure};
 
 /// What `requests` takes.
@@ -41,7 +42,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             length,
             state(&r.state),
             time(r.at, now),
-            shown(r.reason.as_str()),
+            visible(r.reason.as_str()),
         ]
     };
     let rows: Vec<_> = found.iter().map(row).collect();

@@ -1,9 +1,9 @@
 //! `ssh-jit roles`: what the caller may ask for, and who decides.
 
+use crate::domain::text::visible;
 use crate::wire::RoleView;
 
 use super::person::Person;
-use super::ui::shown;
 use super::{Context, Exit, Failure};
 
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
             format!("{} ({})", role.max, role.default),
             if hosts.is_empty() { "any".to_owned() } else { hosts.join(",") },
             rule,
-            shown(&role.description),
+            visible(&role.description),
         ]
     };
     let rows: Vec<_> = found.iter().map(row).collect();

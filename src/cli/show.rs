@@ -2,10 +2,11 @@
 
 use crate::domain::event::Event;
 use crate::domain::names::HostName;
+use crate::domain::text::visible;
 use crate::wire::RequestView;
 
 use super::person::{Person, request_id};
-use super::ui::{shown, time};
+use super::ui::time;
 use super::{Context, Exit, Failure};
 
 /// What `show` takes.
@@ -25,7 +26,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     let (ui, now) = (&context.ui, person.now()?);
     ui.out(format_args!("{} asks for {}: {}", view.person, view.role, super::requests::state(&view.state)));
-    ui.out(format_args!("  why        \"{}\"", shown(view.reason.as_str())));
+    ui.out(format_args!("  why        \"{}\"", visible(view.reason.as_str())));
     if let Some(ticket) = &view.ticket {
         ui.out(format_args!("  ticket     {ticket}"));
     }
@@ -40,7 +41,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
     ui.out(format_args!("  may decide {}", names.join(", ")));
     for decision in &view.decisions {
-        let comment = shown(decision.comment.as_str());
+        let comment = visible(decision.comment.as_str());
         ui.out(format_args!("  {} by {} for {} \"{comment}\"", decision.decision, decision.person, decision.seconds));
     }
     for event in &view.events {
@@ -57,7 +58,7 @@ pub(super) fn story(event: &Event) -> String {
         event.role.as_ref().map(ToString::to_string),
         event.request.as_ref().map(ToString::to_string),
         event.serial.map(|serial| format!("serial {serial}")),
-        event.detail.as_ref().map(|detail| shown(detail)),
+        event.detail.as_ref().map(|detail| visible(detail)),
     ]
     .into_iter()
     .flatten()

@@ -9,7 +9,7 @@ use chrono::{DateTime, Local};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::domain::text::deceives;
+use crate::domain::text::visible;
 use crate::domain::time::Timestamp;
 
 use super::failure::Failure;
@@ -28,11 +28,11 @@ impl Ui {
         Self { json, color: !no_color && io::stderr().is_terminal() }
     }
 
-    /// A line of data, or several. Whoever puts text of other people's into one has it [`shown`] first, for the
+    /// A line of data, or several. Whoever puts text of other people's into one has it `shown` first, for the
     /// sake of line breaks; everything else that hides in it is caught here.
     pub fn out(&self, lines: impl Display) {
         let text = lines.to_string();
-        result(&text.split('\n').map(shown).collect::<Vec<_>>().join("\n"));
+        result(&text.split('\n').map(visible).collect::<Vec<_>>().join("\n"));
     }
 
     /// Data as one line of JSON.
@@ -43,12 +43,12 @@ impl Ui {
 
     /// A line of talk.
     pub fn say(&self, line: impl Display) {
-        talk(&shown(&line.to_string()));
+        talk(&visible(&line.to_string()));
     }
 
     /// A line of talk that something good happened.
     pub fn good(&self, line: impl Display) {
-        let line = shown(&line.to_string());
+        let line = visible(&line.to_string());
         if self.color { talk(&format!("\x1b[32m{line}\x1b[0m")) } else { talk(&line) }
     }
 
@@ -59,7 +59,7 @@ impl Ui {
         }
         self.say(&failure.message);
         if let Some(hint) = &failure.hint {
-            unless_gone(writeln!(io::stderr().lock(), "hint: {}", shown(hint)));
+            unless_gone(writeln!(io::stderr().lock(), "hint: {}", visible(hint)));
         }
     }
 
@@ -109,18 +109,6 @@ pub(super) fn ask_passphrase(prompt: &str) -> io::Result<Zeroizing<String>> {
     rpassword::prompt_password(format!("ssh-jit: {prompt}: ")).map(Zeroizing::new)
 }
 
-/// Text of other people's, with whatever could deceive a reader or drive a terminal made visible.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if deceives(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-        out
-    })
-}
-
 /// `14:32:05 (in 29m58s)`: in the reader's zone, absolute and relative; with the day when it is another.
 pub(super) fn time(at: Timestamp, now: Timestamp) -> String {
     let local: DateTime<Local> = at.to_utc().into();
@@ -154,7 +142,7 @@ mod tests {
 
     #[test]
     fn hostile_text_is_shown_escaped() {
-        assert_eq!(shown("a\u{1b}[2J\u{202e}b\nc é 副"), "a\\u{1b}[2J\\u{202e}b\\nc é 副");
+        assert_eq!(visible("a\u{1b}[2J\u{202e}b\nc é 副"), "a\\u{1b}[2J\\u{202e}b\\nc é 副");
     }
 
     #[test]

@@ -14,12 +14,12 @@ use crate::domain::grant::Grant;
 use crate::domain::policy::Policy;
 use crate::domain::sshsig::Expect;
 use crate::domain::statement::{Approval, Claim, Decision, Request, Statement};
+use crate::domain::text::visible;
 use crate::domain::tree::verify_inclusion;
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::wire::{ReceiptView, SignedText};
 
-use super::ui::shown;
 use super::{Context, Exit, Failure, audit};
 
 /// What `verify` takes.
@@ -192,7 +192,7 @@ fn report(context: &Context, receipt: &ReceiptView, case: &Case, grant: Option<&
         asked.person,
         asked.role,
         asked.at,
-        shown(asked.reason.as_str())
+        visible(asked.reason.as_str())
     ));
     for decision in case.decisions.iter().map(Verified::get) {
         let verb = if decision.decision == Decision::Approve { "approved" } else { "denied" };

@@ -8,7 +8,7 @@ use crate::domain::event::Event;
 use crate::domain::names::{HostName, PersonName, Principal, RequestId, Ticket};
 use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision};
-use crate::domain::text::deceives;
+use crate::domain::text::visible;
 use crate::domain::time::{Seconds, Timestamp};
 use crate::service::{Caller, EmergencyInfo, History, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::StateView;
@@ -143,18 +143,6 @@ pub(super) fn page(template: &impl Template) -> Response {
     }
 }
 
-/// Text of other people's, with whatever could deceive a reader made visible.
-fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if deceives(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-        out
-    })
-}
-
 fn joined<T: ToString>(items: &[T], between: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
@@ -172,7 +160,7 @@ impl Asked {
             id: asked.id.clone(),
             person: asked.person.clone(),
             role: asked.role.to_string(),
-            reason: plain(asked.reason.as_str()),
+            reason: visible(asked.reason.as_str()),
             ticket: asked.ticket.clone(),
             length: info.terms.as_ref().map(|terms| terms.seconds).or(asked.seconds).map(|s| s.to_string()),
             at: asked.at,
@@ -218,7 +206,7 @@ impl Request {
             decisions: info.decisions.iter().map(Decided::of).collect(),
             next,
             certificate: certificate(info),
-            statement: plain(&String::from_utf8_lossy(info.signed.bytes())),
+            statement: visible(&String::from_utf8_lossy(info.signed.bytes())),
             story: events.iter().map(|event| (event.at.second(), story(event))).collect(),
         }
     }
@@ -230,7 +218,7 @@ impl Decided {
             Decision::Approve => format!("approved {} for {}", decision.seconds, joined(&decision.principals, " ")),
             Decision::Deny => "denied".to_owned(),
         };
-        Self { person: decision.person.clone(), words, comment: plain(decision.comment.as_str()), at: decision.at }
+        Self { person: decision.person.clone(), words, comment: visible(decision.comment.as_str()), at: decision.at }
     }
 }
 
@@ -284,7 +272,7 @@ fn compared(info: &RequestInfo, history: &History, now: Timestamp) -> Vec<(&'sta
 fn certificate(info: &RequestInfo) -> Vec<(&'static str, String)> {
     let principals: Vec<Principal> = info.terms.as_ref().map(|terms| terms.principals.clone()).unwrap_or_default();
     let options: Vec<String> =
-        info.critical_options.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+        info.critical_options.iter().map(|(name, value)| format!("{name}={}", visible(value))).collect();
     let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
     vec![
         ("principals", or_none(joined(&principals, " "))),
@@ -302,7 +290,7 @@ fn story(event: &Event) -> String {
         event.person.as_ref().map(ToString::to_string),
         event.role.as_ref().map(ToString::to_string),
         event.serial.map(|serial| format!("serial {serial}")),
-        event.detail.as_ref().map(|detail| plain(detail)),
+        event.detail.as_ref().map(|detail| visible(detail)),
     ];
     parts.into_iter().flatten().fold(event.kind.to_string(), |line, part| format!("{line} · {part}"))
 }
@@ -348,7 +336,7 @@ impl ListRow {
         let review = if info.review_open { "waits for a review by somebody else" } else { "reviewed" };
         Self {
             head: format!("{} broke the glass for {}: {}", said.person, said.role, said.category),
-            quote: Some(plain(said.reason.as_str())),
+            quote: Some(visible(said.reason.as_str())),
             lines: vec![format!("{review}; serial {}", info.serial)],
             command: info.review_open.then(|| format!("ssh-jit review {id} --outcome justified --comment \"...\"")),
             at: Some(info.at),
@@ -369,7 +357,7 @@ impl ListRow {
             format!("on {}", joined(&role.hosts, ", "))
         };
         Self {
-            head: format!("{}: {}", info.name, plain(&role.description)),
+            head: format!("{}: {}", info.name, visible(&role.description)),
             lines: vec![
                 format!(
                     "{} {hosts}; {} at most, {} by default.",

@@ -87,7 +87,7 @@ pub const ROUTES: &[Route] = &[
     acts("/v1/passkeys", Kind::Enrolment, || post(handlers::enrol)),
     reads("/v1/passkeys", Needs::Session, || get(handlers::passkeys)),
     acts("/v1/passkey-removals", Kind::Removal, || post(handlers::remove_passkey)),
-    reads("/v1/enrolments/{code}", Needs::Nothing, || get(web::take_enrolment)),
+    reads("/v1/enrolments/{code}", Needs::Nothing, || get(web::left_enrolment)),
     page("/assets/style.css", Needs::Page, || get(web::style)),
     page("/assets/app.js", Needs::Page, || get(web::script)),
     page("/sign-in", Needs::Page, || get(web::sign_in)),

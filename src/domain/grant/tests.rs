@@ -666,6 +666,21 @@ fn nothing_else_breaks_the_glass() {
     assert_eq!(no_pin.grant(), Err(Refusal::Signature { why: BadSignature::NotVerified }));
 }
 
+/// Every length that there is: what stands in the certificate's bytes is exactly that long.
+#[test]
+fn no_length_is_stretched() {
+    let granted = Story::automatic().grant().unwrap();
+    let (ca, serial) = (Key::from_seed(99).public(), crate::domain::statement::Serial::new(1, 1).unwrap());
+    for length in 1..=43200 {
+        let seconds = Seconds::new(length).unwrap();
+        let grant = Grant { seconds, valid_after: shifted(at(0), seconds, length as u32 % 61), ..granted.clone() };
+        let tbs = crate::domain::certificate::ToBeSigned::new(grant.clone(), serial, [0; 32], &ca);
+        let window = [grant.valid_after(), grant.valid_before()].map(|t| t.unix().cast_unsigned().to_be_bytes());
+        let stands = tbs.bytes().windows(16).any(|bytes| bytes == window.concat());
+        assert!(stands && grant.valid_before().since(grant.valid_after()).unsigned_abs() == length, "{length} s");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
