@@ -11,8 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::domain::certificate::ToBeSigned;
 use crate::domain::event::{Event, EventKind, HEAD_NAMESPACE, Head};
 use crate::domain::grant::Grant;
+use crate::domain::passkey::{self, Enrolled};
 use crate::domain::policy::Policy;
-use crate::domain::sshsig::Expect;
+use crate::domain::refusal::Refusal;
+use crate::domain::sshsig::{Expect, SshSig};
 use crate::domain::statement::{Approval, Claim, Decision, Request, Statement};
 use crate::domain::text::visible;
 use crate::domain::tree::verify_inclusion;
@@ -131,12 +133,12 @@ impl Case {
         let (first, rest) = signed.split_first().ok_or_else(|| wrong("it holds no statement"))?;
         let asked: Request = first.claims()?;
         policy.signer(&asked.person, first.signature().key()).map_err(|e| wrong(format!("the request: {e}")))?;
-        let mut case = Self { request: verified(first, trust)?, decisions: Vec::new(), claim: None };
+        let mut case = Self { request: verified(first, receipt, trust)?, decisions: Vec::new(), claim: None };
         for signed in rest {
             if signed.claims::<Approval>().is_ok() {
-                case.decisions.push(verified(signed, trust)?);
+                case.decisions.push(verified(signed, receipt, trust)?);
             } else {
-                case.claim = Some(verified(signed, trust)?);
+                case.claim = Some(verified(signed, receipt, trust)?);
             }
         }
         for decision in &case.decisions {
@@ -170,11 +172,20 @@ impl Case {
     }
 }
 
-fn verified<T: Statement>(signed: &Signed, trust: &Trust) -> Result<Verified<T>, Failure> {
-    let expect = Expect::SshKey { verified: false };
-    let seen = VerifiedSet::new(0);
-    Verified::check(signed, signed.signature().key(), expect, &trust.instance, &seen)
-        .map_err(|e| wrong(format!("its {}: {e}", T::KIND.as_str())))
+fn verified<T: Statement>(signed: &Signed, receipt: &ReceiptView, trust: &Trust) -> Result<Verified<T>, Failure> {
+    let (key, seen) = (signed.signature().key(), VerifiedSet::new(0));
+    let fail = |e: Refusal| wrong(format!("its {}: {e}", T::KIND.as_str()));
+    let Some(origin) = signed.signature().origin() else {
+        return Verified::check(signed, key, Expect::SshKey { verified: false }, &trust.instance, &seen).map_err(fail);
+    };
+    let enrolments = receipt.enrolments.iter().map(|enrolment| {
+        let by_passkey = SshSig::from_armor(&enrolment.passkey_signature)?;
+        Enrolled::check(&Signed::try_from(&enrolment.by_ssh_key)?, &by_passkey, origin, &trust.instance, &seen)
+    });
+    let enrolled = enrolments.filter_map(Result::ok).find(|enrolled| enrolled.get().key == *key);
+    let enrolled = enrolled.filter(|enrolled| passkey::is_site(origin, &enrolled.get().application));
+    let enrolled = enrolled.ok_or_else(|| wrong("nothing in it binds its passkey to a person"))?;
+    Verified::check_passkey(signed, enrolled, origin, &trust.instance, &seen).map_err(fail)
 }
 
 fn report(context: &Context, receipt: &ReceiptView, case: &Case, grant: Option<&Grant>) {

@@ -8,7 +8,7 @@ use ssh_encoding::{Encode as _, Mpint};
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::{InstanceId, PersonName};
+use super::names::{HostName, InstanceId, PersonName};
 use super::policy::{Person, Policy};
 use super::refusal::Refusal;
 use super::sshsig::{BadSignature, Expect, SshSig, WEBAUTHN};
@@ -34,6 +34,13 @@ pub struct Assertion {
     client_data: String,
     authenticator_data: String,
     signature: String,
+}
+
+/// Whether an origin (scheme, host, port) is a page of this relying party itself, by HTTPS or on this machine.
+pub fn is_site(origin: &str, application: &HostName) -> bool {
+    let Some((scheme, rest)) = origin.split_once("://") else { return false };
+    let host = rest.split_once(':').map_or(rest, |(host, _)| host);
+    host == application.as_str() && (scheme == "https" || host == "localhost")
 }
 
 impl Enrolled {

@@ -168,6 +168,14 @@ impl SshSig {
         matches!(self.proof, Proof::Fido { webauthn: Some(_), .. })
     }
 
+    /// The origin that a passkey's browser named.
+    pub fn origin(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::Fido { webauthn: Some(made), .. } => Some(&made.origin),
+            _ => None,
+        }
+    }
+
     /// Everything about the signature but its mathematics: cheap, and so checked on every use.
     pub fn expect(
         &self,

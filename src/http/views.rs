@@ -5,12 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::event::Event;
 use crate::domain::passkey::Enrolled;
+use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::service::{EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEvent, ReceiptView, RequestView, RoleView,
-    TermsView,
+    Certified, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEnrolment, ProvenEvent, ReceiptView,
+    RequestView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -105,6 +106,10 @@ pub(super) fn event(event: &StoredEvent) -> EventView {
 }
 
 pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
+    let enrolment = |(signed, by_passkey): &(Signed, SshSig)| ProvenEnrolment {
+        by_ssh_key: signed.into(),
+        passkey_signature: by_passkey.armor(),
+    };
     let proven = |(seq, event, proof): &(u64, StoredEvent, Vec<_>)| ProvenEvent {
         seq: *seq,
         leaf: text(&event.leaf),
@@ -114,6 +119,7 @@ pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
         trust: trust.into(),
         policy: receipt.policy.clone(),
         statements: receipt.statements.iter().map(Into::into).collect(),
+        enrolments: receipt.enrolments.iter().map(enrolment).collect(),
         tbs: receipt.tbs.as_ref().map(|tbs| STANDARD.encode(tbs)),
         head: (&receipt.head.signed).into(),
         events: receipt.events.iter().map(proven).collect(),

@@ -8,11 +8,12 @@ use crate::domain::names::{OptionName, PersonName, RequestId, RoleName};
 use crate::domain::policy::{Duty, Policy, Role, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
+use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{Approval, BreakGlass, Request, Serial};
 use crate::domain::time::{Patience, Seconds, Timestamp};
 use crate::domain::verify::Signed;
 use crate::store::requests::{self, Filter, Stored};
-use crate::store::{StoreError, certificates, emergencies, statements};
+use crate::store::{StoreError, certificates, emergencies, passkeys, statements};
 
 use super::log::{SignedHead, StoredEvent};
 use super::{Caller, Error, Service};
@@ -109,6 +110,8 @@ pub struct Receipt {
     pub policy: String,
     /// The request, the decisions and the claim: bytes and signatures.
     pub statements: Vec<Signed>,
+    /// The enrolments of the passkeys that decided: by the SSH key, and by the passkey.
+    pub enrolments: Vec<(Signed, SshSig)>,
     /// The bytes that were signed as a certificate.
     pub tbs: Option<Vec<u8>>,
     /// The log's head.
@@ -224,25 +227,30 @@ impl Service {
     pub async fn receipt(&self, caller: &Caller, id: &RequestId) -> Result<Receipt, Error> {
         self.request(caller, id).await?;
         let (wanted, current) = (id.clone(), self.policy());
-        let (policy, statements, tbs) = self
+        let (policy, statements, enrolments, tbs) = self
             .store
             .read(move |tx| {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
                 let mut statements = vec![stored.signed];
                 statements.extend(stored.decisions);
+                let mut enrolments = Vec::new();
+                for signature in statements.iter().map(Signed::signature).filter(|signature| signature.is_passkey()) {
+                    let found = passkeys::load_any(tx, &signature.key().fingerprint())?;
+                    enrolments.extend(found.map(|passkey| (passkey.signed, passkey.by_passkey)));
+                }
                 let Some(planned) = certificates::load(tx, &wanted)? else {
-                    return Ok::<_, Error>((current.text().to_owned(), statements, None));
+                    return Ok::<_, Error>((current.text().to_owned(), statements, enrolments, None));
                 };
                 statements.push(statements::load(tx, &planned.claim)?);
                 let sql = "SELECT text FROM policies WHERE sha256 = ?1";
                 let text = tx.first(sql, &[(&planned.policy).into()], |row| row.text(0))?;
                 let text = text.ok_or_else(|| StoreError::nonsense("policies", &planned.policy, "text"))?;
-                Ok((text, statements, Some(planned.tbs)))
+                Ok((text, statements, enrolments, Some(planned.tbs)))
             })
             .await?;
         let head = self.head().await?;
         let events = self.proven(id.clone(), head.size).await?;
-        Ok(Receipt { policy, statements, tbs, head, events })
+        Ok(Receipt { policy, statements, enrolments, tbs, head, events })
     }
 
     /// Broken glass, newest first. Everybody hears of it.

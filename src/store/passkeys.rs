@@ -44,6 +44,11 @@ pub fn load(tx: &mut Tx<'_>, key: &Digest) -> Result<Option<Stored>, StoreError>
     tx.first(&format!("{SELECT} WHERE p.sha256 = ?1 AND p.removal IS NULL"), &[key.into()], stored)
 }
 
+/// The passkey with this fingerprint, removed or not: for whoever proves what it once signed.
+pub fn load_any(tx: &mut Tx<'_>, key: &Digest) -> Result<Option<Stored>, StoreError> {
+    tx.first(&format!("{SELECT} WHERE p.sha256 = ?1"), &[key.into()], stored)
+}
+
 /// A person's passkeys that were not removed.
 pub fn of_person(tx: &mut Tx<'_>, person: &PersonName) -> Result<Vec<Stored>, StoreError> {
     let sql = format!("{SELECT} WHERE p.person = ?1 AND p.removal IS NULL ORDER BY p.sha256");

@@ -235,10 +235,22 @@ pub struct ReceiptView {
     pub trust: SignedText,
     pub policy: String,
     pub statements: Vec<SignedText>,
+    /// Of the passkeys that decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enrolments: Vec<ProvenEnrolment>,
     /// The bytes that were signed as a certificate, in base64.
     pub tbs: Option<String>,
     pub head: SignedText,
     pub events: Vec<ProvenEvent>,
+}
+
+/// What binds a passkey to a person.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ProvenEnrolment {
+    pub by_ssh_key: SignedText,
+    pub passkey_signature: String,
 }
 
 /// An event and the way from it to the head's root.

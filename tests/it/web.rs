@@ -14,6 +14,7 @@ use ssh_jit::domain::statement::Kind;
 use crate::support::openssh::ssh_keygen_verify;
 use crate::support::service::{Answer, Bench, Key, policy, to_json, with};
 use crate::support::wire::string;
+use crate::support::{output, tool};
 
 const ORIGIN: &str = "http://localhost:7022";
 
@@ -158,6 +159,31 @@ fn a_passkey_approves_and_stock_openssh_agrees() {
     let armor = assertion.to_sshsig(&carol.line().parse().unwrap(), "approval@ssh-jit").unwrap().armor();
     assert!(ssh_keygen_verify(&carol.line(), "approval@ssh-jit", text.as_bytes(), &armor));
     assert!(!ssh_keygen_verify(&carol.line(), "approval@ssh-jit", format!("{text} ").as_bytes(), &armor));
+}
+
+/// A receipt proves a passkey's approval too: it carries what binds the passkey to its person.
+#[test]
+fn a_receipt_proves_what_a_passkey_approved() {
+    let bench = Bench::new();
+    let carol = carol(&bench);
+    let asked = bench.ask("alice", "web", &json!({}));
+    let signed = carol.signs(Kind::Approval, &carol.draft(&bench, &asked.id, "approve"));
+    carol.calls(&bench, "/web/decisions", &signed).ok();
+    bench.claim(&asked).ok();
+    let receipt = bench.get(&format!("/v1/requests/{}/receipt", asked.id), &bench.session("alice")).ok().json();
+    let verify = |receipt: &Value| {
+        let file = bench.folder().join("receipt.json");
+        std::fs::write(&file, receipt.to_string()).expect("a file");
+        let mut command = tool(env!("CARGO_BIN_EXE_ssh-jit"));
+        command.env("HOME", bench.folder()).arg("verify").arg(&file).arg("--trust");
+        output(command.arg(bench.folder().join("ca-keys/trust.json"))).status.code()
+    };
+    assert_eq!(verify(&receipt), Some(0));
+    for enrolments in
+        [json!([]), json!([{"by_ssh_key": receipt["enrolments"][0]["by_ssh_key"], "passkey_signature": ""}])]
+    {
+        assert_eq!(verify(&with(receipt.clone(), &json!({ "enrolments": enrolments }))), Some(1));
+    }
 }
 
 #[test]
