@@ -13,7 +13,6 @@ use super::key::PublicKey;
 use super::names::{GroupName, HostName, OptionName, PersonName, PrincipalName, RoleName};
 use super::options;
 use super::policy::{Duty, EMERGENCY_LONGEST, EmergencyKey, MOST_PRINCIPALS, Person, Policy, Role, Span};
-use super::statement::Who;
 use super::time::{Patience, Seconds};
 
 /// Why a policy is refused, and where: `12: roles.db-prod.max: ...`.
@@ -34,6 +33,9 @@ impl fmt::Display for PolicyError {
     }
 }
 impl std::error::Error for PolicyError {}
+
+/// A group, or a person by name.
+type Who = GroupName;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

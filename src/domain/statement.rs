@@ -12,8 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::digest::Digest;
 use super::key::PublicKey;
 use super::names::{
-    GroupName, HostName, InstanceId, Invalid, Nonce, OptionName, PersonName, Principal, RequestId, RoleName, Ticket,
-    as_string,
+    HostName, InstanceId, Invalid, Nonce, OptionName, PersonName, Principal, RequestId, RoleName, Ticket, as_string,
 };
 use super::refusal::Refusal;
 use super::text::{Comment, Reason};
@@ -136,7 +135,7 @@ statements! {
     /// Somebody has heard of a break-glass.
     Acknowledgement = "acknowledgement" { break_glass: Digest, id: RequestId, comment: Comment, }
     /// A passkey is bound to a person; the passkey and one of the person's SSH keys both sign it.
-    Enrolment = "enrolment" { key: PublicKey, application: GroupOrDomain, ssh_key: Digest, until: Timestamp, }
+    Enrolment = "enrolment" { key: PublicKey, application: HostName, ssh_key: Digest, until: Timestamp, }
     /// A passkey is taken away.
     Removal = "removal" { key: Digest, reason: Comment, }
     /// Buys a read-only bearer for 15 minutes.
@@ -250,11 +249,6 @@ words! {
         Unnecessary = "unnecessary",
     }
 }
-
-/// A passkey's relying party id: a domain name.
-pub type GroupOrDomain = HostName;
-/// A group, or a person by name, where the policy takes either.
-pub type Who = GroupName;
 
 /// Whose access a revocation ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
