@@ -8,6 +8,7 @@ mod claims;
 mod decisions;
 mod drafts;
 mod error;
+mod history;
 mod log;
 mod passkeys;
 mod reading;
@@ -25,10 +26,11 @@ use crate::ca::Keys;
 use crate::clock::Clock;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::names::{PersonName, RequestId, RoleName};
 use crate::domain::policy::Policy;
 use crate::domain::sshsig::Expect;
 use crate::domain::statement::Statement;
-use crate::domain::time::Moment;
+use crate::domain::time::{Moment, Timestamp};
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::store::journal::Journal;
@@ -37,10 +39,12 @@ use crate::store::{Store, StoreError, Value, events};
 pub use claims::Issued;
 pub use drafts::Choice;
 pub use error::Error;
+pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
 pub use passkeys::PasskeyInfo;
-pub use reading::{EmergencyInfo, History, Listing, Receipt, RequestInfo, RoleInfo};
+pub use reading::{EmergencyInfo, Listing, Receipt, RequestInfo, RoleInfo};
 pub use sessions::Caller;
+pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.
 const REMEMBERED: usize = 100_000;
@@ -62,6 +66,7 @@ pub struct Service {
     refusals: Mutex<log::Budget>,
     head: Mutex<Option<SignedHead>>,
     letters: Mutex<passkeys::Letters>,
+    usage: Mutex<Option<(Timestamp, Arc<Usage>)>>,
     settings: Settings,
 }
 
@@ -134,6 +139,7 @@ impl Service {
             refusals: Mutex::default(),
             head: Mutex::default(),
             letters: Mutex::default(),
+            usage: Mutex::default(),
             settings: parts.settings,
         });
         service.load_policy(parts.policy, true).await?;
@@ -195,6 +201,13 @@ impl Service {
     /// The trust document.
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// Wakes who waits on a request, and the pages that show it: its requester's and those of the role's approvers.
+    fn tell(&self, id: &RequestId, requester: &PersonName, role: &RoleName) {
+        let policy = self.policy();
+        let approvers = policy.roles().get(role).into_iter().flat_map(|role| &role.approvers).cloned();
+        self.waiters.wake(id, approvers.chain([requester.clone()]));
     }
 
     /// Accepts a statement that a person made just now, with an everyday key or a passkey of theirs.
