@@ -19,6 +19,8 @@ pub(super) struct Frame {
     pub(super) path: &'static str,
     /// Where the page stands in the stream of changes; `None` for pages that do not follow it.
     pub(super) seen: Option<u64>,
+    /// What the script sends back with what it posts, so that it is known to come from this session's page.
+    pub(super) token: String,
 }
 
 /// The pages that the header leads to.
@@ -33,11 +35,11 @@ pub(super) const PAGES: &[(&str, &str)] = &[
 
 impl Frame {
     pub(super) fn nobody() -> Self {
-        Self { person: None, path: "", seen: None }
+        Self { person: None, path: "", seen: None, token: String::new() }
     }
 
     pub(super) fn of(caller: &Caller, path: &'static str, seen: u64) -> Self {
-        Self { person: Some(caller.person.clone()), path, seen: Some(seen) }
+        Self { person: Some(caller.person.clone()), path, seen: Some(seen), token: caller.form_token.clone() }
     }
 }
 

@@ -40,7 +40,7 @@ pub use error::Error;
 pub use log::{SignedHead, StoredEvent};
 pub use passkeys::PasskeyInfo;
 pub use reading::{EmergencyInfo, History, Listing, Receipt, RequestInfo, RoleInfo};
-pub use sessions::Caller;
+pub use sessions::{Caller, Holder, Opened};
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.
 const REMEMBERED: usize = 100_000;

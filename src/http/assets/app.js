@@ -28,7 +28,9 @@
   };
 
   const json = async (path, body) => {
-    const options = body ? { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) } : {};
+    // The token says that the call comes from a page of this session; pages without a session have none.
+    const headers = { 'Content-Type': 'application/json', 'X-Form-Token': one('body').dataset.token || '' };
+    const options = body ? { method: 'POST', headers, body: JSON.stringify(body) } : {};
     const answer = await fetch(path, { credentials: 'same-origin', ...options });
     const data = answer.status === 204 ? null : await answer.json();
     if (!answer.ok) throw new Error(data && data.message ? data.message : `the service answered ${answer.status}`);
@@ -173,6 +175,19 @@
     if (left.textContent !== text) left.textContent = text;
   });
 
+  // `live` says that nobody did this, so that it does not prolong the session.
+  const loadAgain = () => {
+    const here = new URL(location.href);
+    here.searchParams.set('live', '1');
+    location.replace(here);
+  };
+  // Taken off again, so that a person's own reload is one.
+  const takeOffLive = () => {
+    const here = new URL(location.href);
+    here.searchParams.delete('live');
+    if (here.href !== location.href) history.replaceState(null, '', here);
+  };
+
   // The page waits for the service to say that something changed, and is loaded again; what somebody is
   // writing is not thrown away.
   const live = async () => {
@@ -184,7 +199,7 @@
         const now = await answer.text();
         if (answer.ok && now !== seen) {
           const writing = all('input:not([type=checkbox])').some((field) => field.value !== field.defaultValue);
-          if (!writing) { location.reload(); return; }
+          if (!writing) { loadAgain(); return; }
           say('something changed meanwhile; reload the page to see it', 'warn');
           seen = now;
         }
@@ -192,6 +207,7 @@
     }
   };
 
+  takeOffLive();
   all('form[data-does=sign-in]').forEach((form) => { form.elements.person.value = localStorage.getItem('person') || ''; signIn(form); });
   all('form[data-does=decide]').forEach(decide);
   all('form[data-does=withdraw]').forEach(withdraw);
