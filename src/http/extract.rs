@@ -120,17 +120,27 @@ async fn guard(State((service, duties)): State<Guard>, mut request: Request, nex
 
 /// Puts the guard of a page before its handler: the session comes from the cookie, and who has none is
 /// sent to sign in. The script's calls are told so instead.
+///
+/// What is posted carries the form token of the session's own pages: a second line behind the origin and
+/// the cookie's SameSite, should a browser get one of those wrong.
 pub(super) fn in_browser(handler: MethodRouter<Arc<Service>>, service: &Arc<Service>) -> MethodRouter<Arc<Service>> {
     handler.route_layer(middleware::from_fn_with_state(Arc::clone(service), page_guard))
 }
 
 async fn page_guard(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
-    let caller = match web::cookie(request.headers()) {
+    let caller = match web::cookie(request.headers(), web::COOKIE) {
         Some(token) => service.caller(&token).await,
         None => Err(Error::Unauthenticated),
     };
     match caller {
+        Ok(caller) if request.method() != Method::GET && !from_its_form(request.headers(), &caller) => {
+            let message = "this call did not come from a page of this session; reload the page";
+            Failure::new(StatusCode::FORBIDDEN, "form-token", message).into_response()
+        }
         Ok(caller) => {
+            if is_use(&request) {
+                service.used(&caller).await;
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
@@ -139,6 +149,18 @@ async fn page_guard(State(service): State<Arc<Service>>, mut request: Request, n
         }
         Err(error) => Failure::from(error).into_response(),
     }
+}
+
+fn from_its_form(headers: &HeaderMap, caller: &Caller) -> bool {
+    headers.get("x-form-token").is_some_and(|token| caller.sent(token.as_bytes()))
+}
+
+/// Whether a person does this. What a page does by itself must not keep the session of somebody who left:
+/// waiting for changes, and loading itself again, which it says by `live`.
+fn is_use(request: &Request) -> bool {
+    let live =
+        request.uri().query().is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("live")));
+    request.uri().path() != "/web/changes" && !live
 }
 
 /// Puts the check of host and origin before a page or a call of its script.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 
-use crate::service::{Listing, Service};
+use crate::service::{Holder, Listing, Service};
 use crate::wire::{
     Certified, Changed, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, ReceiptView, RequestView, RoleView,
     SessionView, SignedText, Submitted,
@@ -48,8 +48,8 @@ pub(super) async fn head(State(service): On) -> Answer<SignedText> {
 }
 
 pub(super) async fn open_session(State(service): On, Statement(signed): Statement) -> Answer<SessionView> {
-    let (bearer, until) = service.open_session(signed).await?;
-    Ok(Json(SessionView { bearer: bearer.to_string(), until }))
+    let opened = service.open_session(signed, Holder::Client).await?;
+    Ok(Json(SessionView { bearer: opened.bearer.to_string(), until: opened.until }))
 }
 
 pub(super) async fn submit(

@@ -22,6 +22,8 @@ pub(super) struct Frame {
     path: &'static str,
     now: Timestamp,
     follows: Option<Follows>,
+    /// What the script sends back with what it posts, so that it is known to come from this session's page.
+    token: String,
     reads_log: bool,
 }
 
@@ -44,14 +46,15 @@ const PAGES: [(&str, &str); 6] = [
 impl Frame {
     /// Around a page for somebody who has not signed in.
     pub(super) fn nobody(now: Timestamp) -> Self {
-        Self { person: None, path: "", now, follows: None, reads_log: false }
+        Self { person: None, path: "", now, follows: None, token: String::new(), reads_log: false }
     }
 
     /// Around a page that follows what concerns the caller. `seen` was read before what the page shows.
     pub(super) fn of(caller: &Caller, path: &'static str, now: Timestamp, seen: u64) -> Self {
         let reads_log = caller.has_any(&[Duty::Auditors, Duty::Admins]);
         let follows = Some(Follows { seen, request: None });
-        Self { person: Some(caller.person.clone()), path, now, follows, reads_log }
+        let (person, token) = (Some(caller.person.clone()), caller.form_token.clone());
+        Self { person, path, now, follows, token, reads_log }
     }
 
     /// The same, following one request only.

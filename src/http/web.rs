@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header::SET_COOKIE;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect, Response};
 use serde::Deserialize;
 
@@ -15,7 +15,8 @@ use crate::domain::names::RequestId;
 use crate::domain::policy::Duty;
 use crate::domain::refusal::Refusal;
 use crate::domain::statement::Session;
-use crate::service::{Caller, Listing, Service, Topic};
+use crate::domain::time::Timestamp;
+use crate::service::{Caller, Holder, Listing, Opened, Service, Topic};
 
 use super::acts::FromBrowser;
 use super::answer::Failure;
@@ -135,26 +136,35 @@ pub(super) async fn changes(
     Ok(service.changed_after(&topic, seen, LONGEST_WAIT).await.to_string())
 }
 
-const COOKIE: &str = "__Host-session";
+/// The cookie that holds a session's bearer.
+pub(super) const COOKIE: &str = "__Host-session";
 
 pub(super) async fn open_session(State(service): On, Body(posted): Body<FromBrowser>) -> Result<Response, Failure> {
     let signed = posted.signed::<Session>(&service).await?;
-    let (bearer, until) = service.open_session(signed).await?;
-    let life = until.since(service.now().second());
-    let cookie = format!("{COOKIE}={}; Max-Age={life}; Path=/; Secure; HttpOnly; SameSite=Strict", bearer.as_str());
-    Ok((AppendHeaders([(SET_COOKIE, cookie)]), Json(serde_json::json!({ "until": until }))).into_response())
+    let opened = service.open_session(signed, Holder::Browser).await?;
+    let cookie = session_cookie(&opened, service.now().second());
+    Ok((AppendHeaders([(SET_COOKIE, cookie)]), Json(serde_json::json!({ "until": opened.until }))).into_response())
 }
 
-pub(super) async fn sign_out() -> Response {
+/// The browser keeps it to the very end; that it ends earlier when it is not used is for the service to know.
+pub(super) fn session_cookie(opened: &Opened, now: Timestamp) -> String {
+    let (bearer, life) = (opened.bearer.as_str(), opened.ends.since(now));
+    format!("{COOKIE}={bearer}; Max-Age={life}; Path=/; Secure; HttpOnly; SameSite=Strict")
+}
+
+pub(super) async fn sign_out(State(service): On, headers: HeaderMap) -> Result<Response, Failure> {
+    if let Some(bearer) = cookie(&headers, COOKIE) {
+        service.close_session(&bearer).await?;
+    }
     let cookie = format!("{COOKIE}=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Strict");
-    (AppendHeaders([(SET_COOKIE, cookie)]), StatusCode::NO_CONTENT).into_response()
+    Ok((AppendHeaders([(SET_COOKIE, cookie)]), StatusCode::NO_CONTENT).into_response())
 }
 
-/// Where to find the session's bearer on a request for a page.
-pub(super) fn cookie(headers: &axum::http::HeaderMap) -> Option<String> {
+/// A cookie of a request for a page.
+pub(super) fn cookie(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let values = headers.get_all(HeaderName::from_static("cookie")).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = values.flat_map(|value| value.split("; ")).filter_map(|pair| pair.split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value.to_owned())
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
 }
 
 /// To the sign-in page, and back.

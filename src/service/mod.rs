@@ -43,7 +43,7 @@ pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
 pub use passkeys::PasskeyInfo;
 pub use reading::{EmergencyInfo, Listing, Receipt, RequestInfo, RoleInfo};
-pub use sessions::Caller;
+pub use sessions::{Caller, Holder, Opened};
 pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.

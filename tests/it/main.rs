@@ -20,3 +20,4 @@ mod stores;
 mod support;
 mod verified;
 mod web;
+mod web_sessions;

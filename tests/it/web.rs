@@ -19,18 +19,19 @@ use crate::support::{output, tool};
 const ORIGIN: &str = "http://localhost:7022";
 
 /// A passkey, and the browser it lives in.
-struct Browser {
+pub(crate) struct Browser {
     key: SigningKey,
     origin: &'static str,
     rp_id: &'static str,
     flags: u8,
     counter: u32,
     cross_origin: bool,
-    cookie: String,
+    pub(crate) cookie: String,
+    pub(crate) token: String,
 }
 
 impl Browser {
-    fn new(seed: u8) -> Self {
+    pub(crate) fn new(seed: u8) -> Self {
         let key = SigningKey::from_slice(&[seed; 32]).expect("a key");
         Self {
             key,
@@ -40,6 +41,7 @@ impl Browser {
             counter: 0,
             cross_origin: false,
             cookie: String::new(),
+            token: String::new(),
         }
     }
 
@@ -58,7 +60,7 @@ impl Browser {
     }
 
     /// What `navigator.credentials.get` gives for this text, in the form that the page's script sends.
-    fn signs(&self, kind: Kind, text: &str) -> Value {
+    pub(crate) fn signs(&self, kind: Kind, text: &str) -> Value {
         let challenge = URL_SAFE_NO_PAD.encode(signed_blob(kind.namespace(), text.as_bytes()));
         let (origin, cross) = (self.origin, self.cross_origin);
         let client = format!(
@@ -78,22 +80,23 @@ impl Browser {
         })
     }
 
-    fn calls(&self, bench: &Bench, path: &str, body: &Value) -> Answer {
+    pub(crate) fn calls(&self, bench: &Bench, path: &str, body: &Value) -> Answer {
         let headers = [
             ("host", "localhost:7022"),
             ("origin", ORIGIN),
             ("sec-fetch-site", "same-origin"),
             ("cookie", &self.cookie),
+            ("x-form-token", &self.token),
         ];
         bench.browse("POST", path, &headers, &to_json(body)).0
     }
 
-    fn opens(&self, bench: &Bench, path: &str) -> Answer {
+    pub(crate) fn opens(&self, bench: &Bench, path: &str) -> Answer {
         bench.browse("GET", path, &[("host", "localhost:7022"), ("cookie", &self.cookie)], b"").0
     }
 
     /// Binds the passkey to a person, as the page and the terminal do together.
-    fn enrols(&self, bench: &Bench, person: &str, changes: &Value) -> Answer {
+    pub(crate) fn enrols(&self, bench: &Bench, person: &str, changes: &Value) -> Answer {
         let ssh = Key::of(person);
         let draft = json!({"person": person, "ssh_key": ssh.fingerprint(), "key": self.line()});
         let text =
@@ -110,7 +113,7 @@ impl Browser {
         bench.http("POST", "/v1/passkeys", None, &to_json(&body))
     }
 
-    fn signs_in(&mut self, bench: &Bench, person: &str) -> Answer {
+    pub(crate) fn signs_in(&mut self, bench: &Bench, person: &str) -> Answer {
         let draft = self.opens(bench, &format!("/web/drafts/session?person={person}")).ok().json();
         let body = self.signs(Kind::Session, draft["text"].as_str().expect("text"));
         let headers = [("host", "localhost:7022"), ("origin", ORIGIN)];
@@ -118,11 +121,14 @@ impl Browser {
         if let Some((_, rest)) = told.split_once("__Host-session=") {
             assert!(rest.contains("Secure; HttpOnly; SameSite=Strict"), "{told}");
             self.cookie = format!("__Host-session={}", rest.split(';').next().unwrap_or_default());
+            let page = self.opens(bench, "/").ok().body;
+            let token = page.split_once("data-token=\"").and_then(|(_, rest)| rest.split_once('"'));
+            token.expect("a form token").0.clone_into(&mut self.token);
         }
         answer
     }
 
-    fn draft(&self, bench: &Bench, id: &str, decision: &str) -> String {
+    pub(crate) fn draft(&self, bench: &Bench, id: &str, decision: &str) -> String {
         let chosen =
             json!({"id": id, "decision": decision, "seconds": null, "hosts": [], "comment": "not today, sorry"});
         let draft = self.calls(bench, "/web/drafts/decision", &chosen).ok().json();
@@ -131,12 +137,12 @@ impl Browser {
 }
 
 /// Whether a page led to the sign-in page.
-fn signed_out(answer: &Answer) -> bool {
+pub(crate) fn signed_out(answer: &Answer) -> bool {
     answer.body.contains("Use my passkey")
 }
 
 /// Carol with a passkey, signed in.
-fn carol(bench: &Bench) -> Browser {
+pub(crate) fn carol(bench: &Bench) -> Browser {
     let mut browser = Browser::new(7);
     browser.enrols(bench, "carol", &json!({})).ok();
     browser.signs_in(bench, "carol").ok();
