@@ -20,4 +20,5 @@ mod stores;
 mod support;
 mod verified;
 mod web;
+mod web_acts;
 mod web_sessions;

@@ -81,7 +81,7 @@ struct Form {
 /// What the approvals leave, the least of them all.
 struct Granted {
     seconds: Seconds,
-    principals: String,
+    principals: Vec<Principal>,
     narrowed: bool,
 }
 
@@ -127,6 +127,7 @@ impl Request {
         let next = queue.iter().map(|other| &other.request.id).find(|id| **id != info.request.id).cloned();
         let others = info.approvers.iter().filter(|name| **name != caller.person && info.waits_for(name));
         let others: Vec<&PersonName> = others.collect();
+        let granted = Granted::of(info);
         Self {
             frame: frame.following(&info.request.id),
             asked: Asked::of(info),
@@ -137,11 +138,11 @@ impl Request {
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
             form,
-            granted: Granted::of(info),
             decisions: info.decisions.iter().map(Decided::of).collect(),
             next,
             waiting: queue.len(),
-            certificate: certificate(info),
+            certificate: certificate(info, granted.as_ref()),
+            granted,
             statement: visible(&String::from_utf8_lossy(info.signed.bytes())),
             story: events.iter().map(|event| (event.at.second(), story(event))).collect(),
         }
@@ -211,6 +212,11 @@ fn lengths(asked: Seconds) -> Vec<(u32, String)> {
 }
 
 impl Granted {
+    fn words(&self) -> String {
+        let less = if self.narrowed { ", less than was asked" } else { "" };
+        format!("{} for {}{less}", self.seconds, listed(&self.principals))
+    }
+
     fn of(info: &RequestInfo) -> Option<Self> {
         let terms = info.terms.as_ref()?;
         let approvals = || info.decisions.iter().filter(|decision| decision.decision == Decision::Approve);
@@ -219,14 +225,14 @@ impl Granted {
         let mut principals = terms.principals.clone();
         principals.retain(|principal| approvals().all(|approval| approval.principals.contains(principal)));
         let narrowed = seconds < terms.seconds || principals.len() < terms.principals.len();
-        Some(Self { seconds, principals: joined(&principals, ", "), narrowed })
+        Some(Self { seconds, principals, narrowed })
     }
 }
 
 impl Decided {
     fn of(decision: &Approval) -> Self {
         let words = match decision.decision {
-            Decision::Approve => format!("approved {} for {}", decision.seconds, joined(&decision.principals, ", ")),
+            Decision::Approve => format!("approved {} for {}", decision.seconds, listed(&decision.principals)),
             Decision::Deny => "denied it".to_owned(),
         };
         Self { person: decision.person.clone(), words, comment: visible(decision.comment.as_str()), at: decision.at }
@@ -279,14 +285,13 @@ fn odd_hour(at: Timestamp, hours: Option<(u32, u32)>) -> Option<Sign> {
     (hour + 1 < first || hour > last + 1).then(|| Sign::new('!', text()))
 }
 
-fn certificate(info: &RequestInfo) -> Vec<(&'static str, String)> {
-    let principals: Vec<Principal> = info.terms.as_ref().map(|terms| terms.principals.clone()).unwrap_or_default();
+fn certificate(info: &RequestInfo, granted: Option<&Granted>) -> Vec<(&'static str, String)> {
     let options: Vec<String> =
         info.critical_options.iter().map(|(name, value)| format!("{name}={}", visible(value))).collect();
     let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
     vec![
-        ("principals", or_none(joined(&principals, " "))),
-        ("for", info.terms.as_ref().map(|terms| terms.seconds.to_string()).unwrap_or_default()),
+        ("principals", or_none(granted.map(|granted| joined(&granted.principals, " ")).unwrap_or_default())),
+        ("for", or_none(granted.map(|granted| granted.seconds.to_string()).unwrap_or_default())),
         ("key", info.request.key.fingerprint().to_string()),
         ("permits", or_none(joined(&info.extensions, " "))),
         ("restricts", or_none(options.join(" "))),
