@@ -4,6 +4,7 @@
 mod answer;
 mod extract;
 mod handlers;
+mod oidc;
 mod pages;
 mod routes;
 mod server;

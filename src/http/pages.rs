@@ -48,6 +48,8 @@ impl Frame {
 pub(super) struct SignIn {
     pub(super) frame: Frame,
     pub(super) next: String,
+    /// Whom else people may sign in with.
+    pub(super) provider: Option<String>,
 }
 
 #[derive(Template)]
@@ -118,6 +120,8 @@ pub(super) struct Request {
     needed: u32,
     may_decide: bool,
     is_mine: bool,
+    /// Signed in on a provider's word: the page leaves signing to the passkey and the terminal.
+    on_word: bool,
     shown: Option<String>,
     shorter: Vec<(u32, String)>,
     decisions: Vec<Decided>,
@@ -203,6 +207,7 @@ impl Request {
             needed: info.terms.as_ref().map_or(0, |terms| terms.approvals),
             may_decide: entitled && !decided,
             is_mine: info.request.person == caller.person,
+            on_word: caller.on_word,
             shown: shown(info),
             shorter: shorter(info.terms.as_ref().map(|terms| terms.seconds)),
             decisions: info.decisions.iter().map(Decided::of).collect(),

@@ -11,7 +11,7 @@ use crate::domain::policy::Duty;
 use crate::domain::statement::Kind;
 use crate::service::Service;
 
-use super::{answer, extract, handlers, web};
+use super::{answer, extract, handlers, oidc, web};
 
 /// No body is longer: a statement of the greatest length, quoted as JSON, and its signature.
 const LONGEST_BODY: usize = 128 * 1024;
@@ -91,6 +91,8 @@ pub const ROUTES: &[Route] = &[
     page("/assets/style.css", Needs::Page, || get(web::style)),
     page("/assets/app.js", Needs::Page, || get(web::script)),
     page("/sign-in", Needs::Page, || get(web::sign_in)),
+    page("/sign-in/oidc", Needs::Page, || get(oidc::begin)),
+    page("/sign-in/oidc/back", Needs::Page, || get(oidc::back)),
     page("/enrol", Needs::Page, || get(web::enrol)),
     page("/", Needs::PageSession, || get(web::queue)),
     page("/requests/{id}", Needs::PageSession, || get(web::request)),

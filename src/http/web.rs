@@ -55,11 +55,18 @@ pub(super) struct Next {
     next: String,
 }
 
-pub(super) async fn sign_in(Query(next): Query<Next>) -> Response {
-    // A path of ours, and nothing that a browser could take for another site.
-    let ours = next.next.starts_with('/') && next.next.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-".contains(&b));
-    let next = if ours && !next.next.starts_with("//") { next.next } else { "/".to_owned() };
-    page(&pages::SignIn { frame: Frame::nobody(), next })
+impl Next {
+    /// A path of ours, and nothing that a browser could take for another site.
+    pub(super) fn of_ours(self) -> String {
+        let next = self.next;
+        let ours = next.starts_with('/') && next.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-".contains(&b));
+        if ours && !next.starts_with("//") { next } else { "/".to_owned() }
+    }
+}
+
+pub(super) async fn sign_in(State(service): On, Query(next): Query<Next>) -> Response {
+    let provider = service.provider_host().map(str::to_owned);
+    page(&pages::SignIn { frame: Frame::nobody(), next: next.of_ours(), provider })
 }
 
 pub(super) async fn enrol() -> Response {

@@ -9,6 +9,7 @@ mod decisions;
 mod drafts;
 mod error;
 mod log;
+mod oidc;
 mod passkeys;
 mod reading;
 mod requests;
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::ca::Keys;
 use crate::clock::Clock;
+use crate::config::OidcConfig;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::policy::Policy;
@@ -38,6 +40,7 @@ pub use claims::Issued;
 pub use drafts::Choice;
 pub use error::Error;
 pub use log::{SignedHead, StoredEvent};
+pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{EmergencyInfo, History, Listing, Receipt, RequestInfo, RoleInfo};
 pub use sessions::{Caller, Holder, Opened};
@@ -62,6 +65,7 @@ pub struct Service {
     refusals: Mutex<log::Budget>,
     head: Mutex<Option<SignedHead>>,
     letters: Mutex<passkeys::Letters>,
+    provider: Option<oidc::Provider>,
     settings: Settings,
 }
 
@@ -74,6 +78,8 @@ pub struct Settings {
     pub remembered: usize,
     /// Where browsers find the service, as they write it: scheme, host, and port unless it is the usual.
     pub origin: String,
+    /// The identity provider whose word lets people read in the browser.
+    pub oidc: Option<OidcConfig>,
 }
 
 impl Settings {
@@ -91,7 +97,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { clock_skew: 5, remembered: REMEMBERED, origin: "http://localhost:7022".to_owned() }
+        Self { clock_skew: 5, remembered: REMEMBERED, origin: "http://localhost:7022".to_owned(), oidc: None }
     }
 }
 
@@ -120,6 +126,8 @@ impl Service {
         same_keys(&trust, &parts.keys)?;
         let (written, now) = (parts.journal.replay().epoch(), parts.clock.now());
         let journal_epoch = parts.store.write(move |tx| break_glass::epoch_of(tx, written, now)).await?;
+        let provider = parts.settings.oidc.clone();
+        let provider = provider.map(|oidc| oidc::Provider::new(oidc, &parts.settings.origin)).transpose()?;
         let service = Arc::new(Self {
             store: parts.store,
             keys: parts.keys,
@@ -134,6 +142,7 @@ impl Service {
             refusals: Mutex::default(),
             head: Mutex::default(),
             letters: Mutex::default(),
+            provider,
             settings: parts.settings,
         });
         service.load_policy(parts.policy, true).await?;
