@@ -1,6 +1,8 @@
 //! What operators and people set: the service's file, a person's file, and the environment, which
 //! nothing else reads.
 
+mod oidc;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::domain::names::{InstanceId, PersonName};
+
+pub use oidc::{OidcConfig, is_confidential};
 
 /// A setting that cannot be used. Names file, line and field.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,8 @@ pub struct ServiceConfig {
     /// How many verified statements are remembered in memory.
     #[serde(default = "many")]
     pub remembered: usize,
+    /// The identity provider whose word lets people read in the browser.
+    pub oidc: Option<OidcConfig>,
     /// The folder that the paths above are relative to.
     #[serde(skip)]
     pub base: PathBuf,
@@ -63,6 +69,9 @@ impl ServiceConfig {
             *relative = base.join(&relative);
         }
         base.clone_into(&mut config.base);
+        if let Some(oidc) = &mut config.oidc {
+            oidc.complete(base).map_err(|message| fail(format!(" {message}")))?;
+        }
         if !config.url.starts_with("http://") && !config.url.starts_with("https://") {
             return Err(fail(" url: write http://... or https://...".to_owned()));
         }

@@ -43,6 +43,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
             clock_skew: config.clock_skew,
             remembered: config.remembered,
             origin: config.url.trim_end_matches('/').to_ascii_lowercase(),
+            oidc: config.oidc.clone(),
         },
         keys,
     };

@@ -24,7 +24,7 @@ pub enum EventKind {
     JournalBegun,
     /// A policy was put into force.
     PolicyLoaded,
-    /// Somebody bought a bearer for reading.
+    /// Somebody bought a bearer for reading; `detail` is `oidc` when an identity provider vouched for them.
     SessionOpened,
     /// A passkey was bound to a person.
     PasskeyEnrolled,

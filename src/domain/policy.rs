@@ -25,6 +25,8 @@ pub struct Policy {
     text: String,
     pub(super) people: BTreeMap<PersonName, Person>,
     pub(super) duties: BTreeMap<Duty, BTreeSet<PersonName>>,
+    pub(super) duty_groups: BTreeMap<Duty, BTreeSet<GroupName>>,
+    pub(super) claimable: Option<BTreeSet<GroupName>>,
     pub(super) roles: BTreeMap<RoleName, Role>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
     pub(super) revoked_keys: BTreeSet<Digest>,
@@ -55,6 +57,8 @@ pub struct Role {
     pub requesters: BTreeSet<PersonName>,
     /// Who may decide.
     pub approvers: BTreeSet<PersonName>,
+    /// The groups among them, for those who read on a provider's word. It makes nobody an approver.
+    pub approver_groups: BTreeSet<GroupName>,
     /// How many distinct people must approve: at least 1.
     pub approvals: u32,
     /// Up to this length nobody is asked.
@@ -165,6 +169,12 @@ impl Policy {
                 doubts.push(format!("emergency_keys: {name} has one only; a second should lie elsewhere"));
             }
         }
+        for group in self.claimable.iter().flatten() {
+            let duties = self.duty_groups.values().any(|groups| groups.contains(group));
+            if !duties && !self.roles.values().any(|role| role.approver_groups.contains(group)) {
+                doubts.push(format!("oidc.groups: {group} has no duty and approves nothing, so it shows nobody more"));
+            }
+        }
         doubts
     }
 
@@ -174,6 +184,8 @@ impl Policy {
             text: text.to_owned(),
             people: BTreeMap::new(),
             duties: BTreeMap::new(),
+            duty_groups: BTreeMap::new(),
+            claimable: None,
             roles: BTreeMap::new(),
             emergency_keys: Vec::new(),
             revoked_keys: BTreeSet::new(),
@@ -215,6 +227,26 @@ impl Policy {
     /// Whether a person has a duty.
     pub fn has_duty(&self, person: &PersonName, duty: Duty) -> bool {
         self.duties.get(&duty).is_some_and(|people| people.contains(person))
+    }
+
+    /// The groups that an identity provider may claim for a person; `None` when it may not even sign one in.
+    pub fn claimable(&self) -> Option<&BTreeSet<GroupName>> {
+        self.claimable.as_ref()
+    }
+
+    /// Whether an identity provider may claim this group for somebody.
+    pub fn may_claim(&self, group: &GroupName) -> bool {
+        self.claimable.as_ref().is_some_and(|groups| groups.contains(group))
+    }
+
+    /// Whether the policy lets an identity provider sign this person in, to read. Machines have no browser.
+    pub fn may_read_on_word(&self, person: &PersonName) -> bool {
+        self.claimable.is_some() && self.people.get(person).is_some_and(|person| !person.service)
+    }
+
+    /// Whether one of these groups, which a provider claims for somebody, has a duty. Good for reading alone.
+    pub fn group_has_duty(&self, claimed: &BTreeSet<GroupName>, duty: Duty) -> bool {
+        self.duty_groups.get(&duty).is_some_and(|groups| !groups.is_disjoint(claimed))
     }
 
     /// The person whose everyday key this is, if the key still counts and is theirs.

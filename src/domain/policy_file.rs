@@ -44,6 +44,7 @@ struct File {
     people: BTreeMap<PersonName, PersonTable>,
     #[serde(default)]
     duties: DutiesTable,
+    oidc: Option<OidcTable>,
     #[serde(default)]
     roles: BTreeMap<RoleName, Spanned<RoleTable>>,
     #[serde(default)]
@@ -69,6 +70,13 @@ enum PersonKind {
     #[default]
     Human,
     Service,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OidcTable {
+    #[serde(default)]
+    groups: Vec<Spanned<GroupName>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -162,7 +170,8 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
     let mut policy = Policy::empty(text);
     policy.revoked_keys = file.revoked_keys.iter().map(|key| key.0).collect();
     people(&mut policy, file.people).map_err(at)?;
-    let groups = groups(&policy);
+    let mut groups = groups(&policy);
+    policy.claimable = file.oidc.map(|table| claimable(&policy, &mut groups, &table)).transpose().map_err(at)?;
     duties(&mut policy, &groups, &file.duties).map_err(at)?;
     for (name, table) in file.roles {
         let span = table.span();
@@ -207,6 +216,7 @@ fn duties(policy: &mut Policy, groups: &Groups, table: &DutiesTable) -> Result<(
     for (duty, list) in lists {
         let people = resolve(policy, groups, list)?;
         policy.duties.insert(duty, people);
+        policy.duty_groups.insert(duty, among(groups, list));
     }
     Ok(())
 }
@@ -247,6 +257,7 @@ fn role(policy: &Policy, groups: &Groups, table: RoleTable, span: Span) -> Resul
         description,
         requesters: resolve(policy, groups, &table.requesters)?,
         approvers: resolve(policy, groups, &table.approvers)?,
+        approver_groups: among(groups, &table.approvers),
         extensions: unique(&table.extensions)?,
         hosts,
         principals,
@@ -307,6 +318,23 @@ fn groups(policy: &Policy) -> Groups {
         }
     }
     groups
+}
+
+/// The groups that a provider may claim. They may have no member here: the provider knows them.
+fn claimable(policy: &Policy, groups: &mut Groups, table: &OidcTable) -> Result<BTreeSet<GroupName>, Problem> {
+    for group in &table.groups {
+        let name = group.get_ref();
+        if name.as_str().parse().is_ok_and(|name: PersonName| policy.people.contains_key(&name)) {
+            return Err((group.span(), format!("{name} is a person; only groups can be claimed")));
+        }
+        groups.entry(name.clone()).or_default();
+    }
+    unique(&table.groups).map(|groups| groups.into_iter().collect())
+}
+
+/// The groups in a list of groups and people.
+fn among(groups: &Groups, list: &[Spanned<Who>]) -> BTreeSet<GroupName> {
+    list.iter().map(|who| who.get_ref().clone()).filter(|name| groups.contains_key(name)).collect()
 }
 
 /// Groups and people to people. A name that is neither is a slip of the pen, and refused; a list that

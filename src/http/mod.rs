@@ -6,6 +6,7 @@ mod answer;
 mod assets;
 mod extract;
 mod handlers;
+mod oidc;
 mod pages;
 mod routes;
 mod server;

@@ -98,6 +98,14 @@ impl Frame {
 pub(super) struct SignIn {
     pub(super) frame: Frame,
     pub(super) next: String,
+    pub(super) provider: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "signed_in.html")]
+pub(super) struct SignedIn {
+    pub(super) frame: Frame,
+    pub(super) next: String,
 }
 
 #[derive(Template)]

@@ -11,7 +11,7 @@ use crate::domain::policy::Duty;
 use crate::domain::statement::Kind;
 use crate::service::Service;
 
-use super::{acts, answer, assets, extract, handlers, web};
+use super::{acts, answer, assets, extract, handlers, oidc, web};
 
 /// No body is longer: a statement of the greatest length, quoted as JSON, and its signature.
 const LONGEST_BODY: usize = 128 * 1024;
@@ -90,6 +90,8 @@ pub const ROUTES: &[Route] = &[
     reads("/v1/enrolments/{code}", Needs::Nothing, || get(web::left_enrolment)),
     page("/assets/{digest}/{name}", Needs::Page, || get(assets::asset)),
     page("/sign-in", Needs::Page, || get(web::sign_in)),
+    page("/sign-in/oidc", Needs::Page, || get(oidc::begin)),
+    page("/sign-in/oidc/back", Needs::Page, || get(oidc::back)),
     page("/enrol", Needs::Page, || get(web::enrol)),
     page("/", Needs::PageSession, || get(web::queue)),
     page("/requests/{id}", Needs::PageSession, || get(web::request)),

@@ -37,16 +37,23 @@ pub(super) struct Next {
     next: String,
 }
 
+impl Next {
+    /// A path of ours, and nothing that a browser could take for another site.
+    pub(super) fn of_ours(self) -> String {
+        let next = self.next;
+        let ours = next.starts_with('/') && next.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-".contains(&b));
+        if ours && !next.starts_with("//") { next } else { "/".to_owned() }
+    }
+}
+
 /// The frame around a page for somebody who signed in. It notes how far the changes are before the page is read.
 fn frame(service: &Service, caller: &Caller, path: &'static str) -> Frame {
     Frame::of(caller, path, service.now().second(), service.changes())
 }
 
 pub(super) async fn sign_in(State(service): On, Query(next): Query<Next>) -> Response {
-    // A path of ours, and nothing that a browser could take for another site.
-    let ours = next.next.starts_with('/') && next.next.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-".contains(&b));
-    let next = if ours && !next.next.starts_with("//") { next.next } else { "/".to_owned() };
-    page(&pages::SignIn { frame: Frame::nobody(service.now().second()), next })
+    let provider = service.provider_host().map(str::to_owned);
+    page(&pages::SignIn { frame: Frame::nobody(service.now().second()), next: next.of_ours(), provider })
 }
 
 pub(super) async fn enrol(State(service): On) -> Response {

@@ -10,6 +10,7 @@ mod drafts;
 mod error;
 mod history;
 mod log;
+mod oidc;
 mod passkeys;
 mod reading;
 mod requests;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::ca::Keys;
 use crate::clock::Clock;
+use crate::config::OidcConfig;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{PersonName, RequestId, RoleName};
@@ -41,6 +43,7 @@ pub use drafts::Choice;
 pub use error::Error;
 pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
+pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{EmergencyInfo, Listing, Receipt, RequestInfo, RoleInfo};
 pub use sessions::{Caller, Holder, Opened};
@@ -67,6 +70,7 @@ pub struct Service {
     head: Mutex<Option<SignedHead>>,
     letters: Mutex<passkeys::Letters>,
     usage: Mutex<Option<(Timestamp, Arc<Usage>)>>,
+    provider: Option<oidc::Provider>,
     settings: Settings,
 }
 
@@ -79,6 +83,8 @@ pub struct Settings {
     pub remembered: usize,
     /// Where browsers find the service, as they write it: scheme, host, and port unless it is the usual.
     pub origin: String,
+    /// The identity provider whose word lets people read in the browser.
+    pub oidc: Option<OidcConfig>,
 }
 
 impl Settings {
@@ -96,7 +102,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { clock_skew: 5, remembered: REMEMBERED, origin: "http://localhost:7022".to_owned() }
+        Self { clock_skew: 5, remembered: REMEMBERED, origin: "http://localhost:7022".to_owned(), oidc: None }
     }
 }
 
@@ -125,6 +131,8 @@ impl Service {
         same_keys(&trust, &parts.keys)?;
         let (written, now) = (parts.journal.replay().epoch(), parts.clock.now());
         let journal_epoch = parts.store.write(move |tx| break_glass::epoch_of(tx, written, now)).await?;
+        let provider = parts.settings.oidc.clone();
+        let provider = provider.map(|oidc| oidc::Provider::new(oidc, &parts.settings.origin)).transpose()?;
         let service = Arc::new(Self {
             store: parts.store,
             keys: parts.keys,
@@ -140,6 +148,7 @@ impl Service {
             head: Mutex::default(),
             letters: Mutex::default(),
             usage: Mutex::default(),
+            provider,
             settings: parts.settings,
         });
         service.load_policy(parts.policy, true).await?;

@@ -122,7 +122,10 @@ impl Service {
     pub fn roles(&self, caller: &Caller) -> Vec<RoleInfo> {
         let policy = self.policy();
         let person = &caller.person;
-        let seen = policy.roles().iter().filter(|(name, _)| policy.role_for(person, name).is_ok());
+        let seen = policy
+            .roles()
+            .iter()
+            .filter(|(name, role)| policy.role_for(person, name).is_ok() || caller.reads_for(role));
         seen.map(|(name, role)| RoleInfo {
             name: name.clone(),
             may_request: role.requesters.contains(person),
@@ -290,10 +293,11 @@ fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyI
     })
 }
 
-/// The requester, those who may decide, auditors and administrators.
+/// The requester, those who may decide, auditors and administrators; and who is of such a group by a
+/// provider's word.
 fn may_see(policy: &Policy, caller: &Caller, info: &RequestInfo) -> bool {
     let role = policy.roles().get(&info.request.role);
     info.request.person == caller.person
-        || role.is_some_and(|role| role.approvers.contains(&caller.person))
+        || role.is_some_and(|role| caller.reads_for(role))
         || caller.has_any(&[Duty::Auditors, Duty::Admins])
 }

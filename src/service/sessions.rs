@@ -1,6 +1,7 @@
 //! Sessions: a signed statement, or an identity provider's word, buys a bearer that can read for a while,
 //! and change nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -10,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::names::PersonName;
-use crate::domain::policy::{Duty, Policy};
+use crate::domain::names::{GroupName, PersonName};
+use crate::domain::policy::{Duty, Policy, Role};
 use crate::domain::refusal::Refusal;
 use crate::domain::statement::{Kind, Session as Statement};
 use crate::domain::time::{Moment, Timestamp};
@@ -55,6 +56,9 @@ pub struct Caller {
     pub person: PersonName,
     /// What the pages of this session send back with each call that is more than reading.
     pub form_token: String,
+    /// The groups that the provider claims and the policy lets it claim. They widen what is read, and are
+    /// never asked where something is decided.
+    claimed: BTreeSet<GroupName>,
     duties: Vec<Duty>,
     session: Digest,
     until: Timestamp,
@@ -64,9 +68,21 @@ pub struct Caller {
 impl Caller {
     fn new(policy: &Policy, bearer: &str, session: Session) -> Self {
         let all = [Duty::Admins, Duty::Auditors, Duty::Revokers, Duty::Reviewers];
-        let duties = all.into_iter().filter(|duty| policy.has_duty(&session.person, *duty)).collect();
-        let Session { person, until, ends, .. } = session;
-        Self { person, form_token: form_token(bearer), duties, session: Digest::of(bearer.as_bytes()), until, ends }
+        let Session { person, opener, until, ends } = session;
+        let claimed = match opener {
+            Opener::Key(_) => BTreeSet::new(),
+            // The policy of now: a group that it dropped is no longer claimed.
+            Opener::Provider { groups, .. } => groups.into_iter().filter(|g| policy.may_claim(g)).collect(),
+        };
+        let has = |duty: &Duty| policy.has_duty(&person, *duty) || policy.group_has_duty(&claimed, *duty);
+        let duties = all.into_iter().filter(has).collect();
+        let (form_token, session) = (form_token(bearer), Digest::of(bearer.as_bytes()));
+        Self { person, form_token, claimed, duties, session, until, ends }
+    }
+
+    /// Whether the caller may read what those who decide on a role read.
+    pub fn reads_for(&self, role: &Role) -> bool {
+        role.approvers.contains(&self.person) || !role.approver_groups.is_disjoint(&self.claimed)
     }
 
     /// Whether the caller has one of these duties.
@@ -115,8 +131,22 @@ impl Service {
         .await
     }
 
+    /// Opens a browser's session on the word of the provider `issuer`, which claims these groups.
+    pub(super) async fn open_session_on_word(
+        &self,
+        person: PersonName,
+        issuer: String,
+        groups: BTreeSet<GroupName>,
+    ) -> Result<Opened, Error> {
+        let now = self.clock.now();
+        let (opened, session) = opened(person, Opener::Provider { issuer, groups }, Holder::Browser, now);
+        let digest = Digest::of(opened.bearer.as_bytes());
+        self.store.write(move |tx| record(tx, &digest, &session, None, now)).await?;
+        Ok(opened)
+    }
+
     /// Who shows this bearer. The policy of this moment must still know the key that bought it, or the
-    /// one behind the passkey.
+    /// one behind the passkey; or let the provider sign this person in.
     pub async fn caller(self: &Arc<Self>, bearer: &str) -> Result<Caller, Error> {
         let (bearer, now) = (Zeroizing::new(bearer.to_owned()), self.clock.now().second());
         let (service, policy) = (Arc::clone(self), self.policy());
@@ -137,7 +167,10 @@ impl Service {
                 let passkey = self.passkey(tx, signer).map_err(|_| Error::Unauthenticated)?;
                 passkey.holder(policy, &session.person, now).map(|_| ()).map_err(|_| Error::Unauthenticated)
             }
-            Opener::Provider { .. } => Err(Error::Unauthenticated),
+            Opener::Provider { issuer, .. } => {
+                let counts = self.is_provider(issuer) && policy.may_read_on_word(&session.person);
+                if counts { Ok(()) } else { Err(Error::Unauthenticated) }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod evil_database;
 mod example;
 mod keys;
 mod lives;
+mod oidc;
 mod openssh;
 mod passkey;
 mod policy_changes;

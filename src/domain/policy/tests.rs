@@ -103,7 +103,7 @@ fn a_table_has_its_fields_and_no_others() {
         (
             "[duties]",
             "[duty]",
-            "21: duty: unknown field `duty`, expected one of `people`, `duties`, `roles`, `emergency_keys`, `revoked_keys`",
+            "21: duty: unknown field `duty`, expected one of `people`, `duties`, `oidc`, `roles`, `emergency_keys`, `revoked_keys`",
         ),
         (
             "admins =",
@@ -458,4 +458,44 @@ fn terms_leave_nothing_to_default() {
     assert_eq!(web, Ok(("web web-ro".to_owned(), 0, 43200, 1)));
     let web = policy.terms(&person("bob"), &role("web"), &list(&["db1"]), &[], None);
     assert_eq!(web, Err(Refusal::UnknownHost { host: parsed("db1"), role: role("web") }));
+}
+
+/// Groups that a provider may claim: they need no member here, show more, and make nobody an approver.
+#[test]
+fn groups_that_can_be_claimed() {
+    let with = |from: &str, to: &str, oidc: &str| Policy::parse(&(edit(&policy_text(), from, to) + oidc));
+    let same = ("max = \"4h\"", "max = \"4h\"");
+    let group = |name: &str| BTreeSet::from([name.parse::<GroupName>().unwrap()]);
+    let without = with(same.0, same.1, "").unwrap();
+    assert!(without.claimable().is_none() && !without.may_read_on_word(&person("alice")));
+    let empty = with(same.0, same.1, "\n[oidc]\n").unwrap();
+    assert!(empty.claimable().unwrap().is_empty() && empty.may_read_on_word(&person("alice")));
+    assert!(!empty.may_read_on_word(&person("robot")) && !empty.may_read_on_word(&person("eve")));
+    assert!(!empty.may_claim(&"dba".parse().unwrap()));
+
+    let auditors = ("auditors = [\"sre\"]", "auditors = [\"sre\", \"audit\"]");
+    let policy = with(auditors.0, auditors.1, "\n[oidc]\ngroups = [\"audit\", \"dba\"]\n").unwrap();
+    assert!(policy.may_claim(&"audit".parse().unwrap()) && !policy.may_claim(&"sre".parse().unwrap()));
+    assert!(
+        policy.group_has_duty(&group("audit"), Duty::Auditors) && !policy.group_has_duty(&group("audit"), Duty::Admins)
+    );
+    let db = &policy.roles()[&role("db-prod")];
+    assert!(db.approver_groups == group("dba"), "robot is no group");
+    assert_eq!(db.approvers, with(same.0, same.1, "").unwrap().roles()[&role("db-prod")].approvers);
+    assert!(policy.doubts().iter().all(|doubt| !doubt.starts_with("oidc")));
+    let unused = with(same.0, same.1, "\n[oidc]\ngroups = [\"audit\"]\n").unwrap();
+    assert!(unused.doubts().iter().any(|doubt| doubt.starts_with("oidc.groups: audit has no duty")));
+
+    let refused = |oidc: &str| with(same.0, same.1, oidc).map(|_| ()).unwrap_err().to_string();
+    let line = policy_text().matches('\n').count() + 3;
+    for (oidc, expected) in [
+        ("groups = [\"alice\"]", "oidc.groups: alice is a person; only groups can be claimed"),
+        ("groups = [\"dba\", \"dba\"]", "oidc.groups: dba stands there twice"),
+        ("groups = \"dba\"", "oidc.groups: invalid type: string \"dba\", expected a sequence"),
+        ("issuer = \"https://x\"", "oidc.issuer: unknown field `issuer`, expected `groups`"),
+    ] {
+        assert_eq!(refused(&format!("\n[oidc]\n{oidc}\n")), format!("{line}: {expected}"));
+    }
+    let refused = refused("\n[oidc]\ngroups = [\"D B\"]\n");
+    assert!(refused.starts_with(&format!("{line}: oidc.groups: group or person \"D B\" is not valid")), "{refused}");
 }

@@ -155,7 +155,7 @@ fn its_file_is_whole_and_safe() {
     refuses("gar bage", "1: key with no value, expected `=`");
     refuses(
         &good.replace("journal", "jurnal"),
-        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `ca_keys`, `policy`, `database`, `journal`, `behind_proxy`, `clock_skew`, `remembered`",
+        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `ca_keys`, `policy`, `database`, `journal`, `behind_proxy`, `clock_skew`, `remembered`, `oidc`",
     );
     refuses(&good.replace("127.0.0.1:0", "localhost"), "2: listen: invalid socket address syntax");
     refuses(
@@ -164,6 +164,18 @@ fn its_file_is_whole_and_safe() {
     );
     refuses(&good.replace("http:", "gopher:"), " url: write http://... or https://...");
     refuses(&format!("{good}clock_skew = 61\n"), " clock_skew: at most 60 seconds");
+    let oidc = |rest: &str| format!("{good}[oidc]\nclient_id = \"x\"\n{rest}\n");
+    refuses(&oidc(""), "7: missing field `issuer`");
+    refuses(
+        &oidc("issuer = \"http://id.example\""),
+        " oidc.issuer: write https://... (http:// on loopback only), and nothing behind the path",
+    );
+    world.write("ca/secret", "s3cret");
+    fs::set_permissions(world.path("ca/secret"), fs::Permissions::from_mode(0o640)).unwrap();
+    refuses(
+        &oidc("issuer = \"https://id.example\"\nclient_secret_file = \"secret\""),
+        " oidc.client_secret_file: secret: others may use it (mode 640); chmod 600 it",
+    );
     refuses(&format!("{good}listen = \"127.0.0.1:1\"\n"), "7: listen: duplicate key");
     world.write("ca/ssh-jit.toml", &good.replace("sqlite:", "mysql:"));
     serve(&world).is(1, &[], &["ssh-jit: database: \"mysql:ssh-jit.db\" is not known; write sqlite:FILE"]);

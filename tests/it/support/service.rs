@@ -44,6 +44,8 @@ pub(crate) struct Bench {
     agent: ureq::Agent,
     running: Option<Running>,
     tampered: bool,
+    /// For the next start.
+    pub(crate) settings: Settings,
 }
 
 struct Running {
@@ -121,7 +123,15 @@ impl Bench {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
         let agent = agent.timeout_global(Some(Duration::from_mins(1))).build().into();
         let millis = Arc::new(AtomicI64::new(START));
-        Self { dir, millis, numbers: AtomicU64::new(1), agent, running: None, tampered: false }
+        Self {
+            dir,
+            millis,
+            numbers: AtomicU64::new(1),
+            agent,
+            running: None,
+            tampered: false,
+            settings: Settings::default(),
+        }
     }
 
     fn started(mut self, policy: &str) -> Self {
@@ -140,7 +150,7 @@ impl Bench {
             keys,
             policy: Policy::parse(policy).expect("a policy"),
             clock: Clock::Manual(Arc::clone(&self.millis)),
-            settings: Settings::default(),
+            settings: self.settings.clone(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -171,6 +181,10 @@ impl Bench {
     /// The test is about to break the files: the invariants will not hold at the end.
     pub(crate) fn tamper(&mut self) {
         self.tampered = true;
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running().address
     }
 
     fn running(&self) -> &Running {
