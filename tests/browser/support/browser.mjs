@@ -29,7 +29,7 @@ const named = (page) => ({
   fingerprint: page.getByText(/^SHA256:/),
   nameField: page.getByLabel('Your name in the policy'),
   usePasskey: page.getByRole('button', { name: 'Use my passkey' }),
-  signOut: page.getByRole('button', { name: /: sign out$/ }),
+  signOut: page.getByRole('button', { name: /sign out$/i }),
   request: (id) => page.locator(`a[href="/requests/${id}"]`).first(),
   approve: page.getByRole('button', { name: /^Approve (?!this much)/ }),
   approveLess: page.locator('summary', { hasText: /^\s*Approve less/ }),
@@ -41,11 +41,17 @@ const named = (page) => ({
   why: page.getByLabel(/^Why/),
   deny: page.getByRole('button', { name: 'Deny', exact: true }),
   withdraw: page.getByRole('button', { name: 'Withdraw' }),
+  reviewIt: page.locator('summary', { hasText: 'Review it' }),
+  outcome: page.getByLabel('It was'),
+  finding: page.getByLabel('What you found'),
+  closeReview: page.getByRole('button', { name: 'Close the review' }),
+  remove: page.getByRole('button', { name: 'Remove' }),
   giveBack: page.getByRole('button', { name: 'Give back' }),
 });
 
 export class Browser {
   #complaints = [];
+  #expected = [];
 
   static async launch(world) {
     const browser = new Browser();
@@ -75,11 +81,13 @@ export class Browser {
 
   #complain(name, text) { this.#complaints.push(`${name}: ${text}`); }
 
-  // No script failed, nothing was blocked, no dialog opened. A test that provokes a refusal says which lines
-  // of the console come from it.
-  demandSilence(expected = /$^/) {
-    const complaints = this.#complaints.splice(0);
-    assert.deepEqual(complaints.filter((line) => !expected.test(line)), []);
+  // A test that provokes a refusal says beforehand which lines of the console come from it.
+  expects(complaint) { this.#expected.push(complaint); }
+
+  // No script failed, nothing was blocked, no dialog opened since this was asked last.
+  demandSilence() {
+    const [complaints, expected] = [this.#complaints.splice(0), this.#expected.splice(0)];
+    assert.deepEqual(complaints.filter((line) => !expected.some((pattern) => pattern.test(line))), []);
   }
 
   async close() { await this.chromium.close(); }
@@ -116,7 +124,29 @@ class Visitor {
     return tab;
   }
 
-  open(path) { return this.page.goto(this.url + path); }
+  // The decisions that this tab sends from here on.
+  decisions() {
+    const sent = [];
+    this.page.on('request', (request) => { if (isDecision(request)) sent.push(request); });
+    return sent;
+  }
+
+  // When the service has answered the next decision.
+  async decided() {
+    await this.page.waitForResponse((response) => isDecision(response.request()));
+    return Date.now();
+  }
+
+  // A page that hears of a change just now loads itself again, and so gets in the way of a navigation.
+  async open(path) {
+    for (;;) {
+      try {
+        return await this.page.goto(this.url + path);
+      } catch (error) {
+        if (!/ERR_ABORTED|interrupted by another navigation/.test(error.message)) throw error;
+      }
+    }
+  }
 
   // Starts the enrolment in the terminal, and opens the page that it prints.
   async beginEnrolment() {
@@ -139,4 +169,8 @@ class Visitor {
     await this.signOut.waitFor();
     return this;
   }
+}
+
+function isDecision(request) {
+  return request.method() === 'POST' && new URL(request.url()).pathname === '/web/decisions';
 }
