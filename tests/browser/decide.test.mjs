@@ -105,14 +105,20 @@ test('a requester withdraws on the page', async () => {
   await requester.page.getByText(/withdrawn/i).first().waitFor();
 });
 
-test('a requester gives access back on the page', async () => {
-  const requester = await signedIn(browser, 'alice');
-  const { request } = JSON.parse((await alice.run(['--json', 'login', 'db-prod', '--for', '10m', '--reason', 'a look'])).stdout);
+test('a requester gives access back on the page, and the terminal learns of it', async () => {
+  const bob = await world.as('bob').withAgent();
+  const requester = await signedIn(browser, 'bob');
+  const login = ['login', 'db-prod', '--for', '10m', '--reason', 'a look', '--json'];
+  const { request } = JSON.parse((await bob.run(login)).stdout);
   await requester.open('/mine');
   await requester.giveBack.click();
   await requester.giveBack.waitFor({ state: 'detached' });
-  const shown = await alice.run(['--json', 'show', request]);
+  const shown = await bob.run(['--json', 'show', request]);
   assert.equal(JSON.parse(shown.stdout).state.name, 'returned');
+  // What was given back is not what the next login finds.
+  assert.notEqual(JSON.parse((await bob.run(login)).stdout).request, request);
+  assert.equal((await bob.run(['done'])).code, 0);
+  assert.deepEqual(await bob.certificates(), []);
 });
 
 test('an open page says by itself that somebody else decided', async () => {

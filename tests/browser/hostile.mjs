@@ -69,3 +69,11 @@ const long = [
 
 export const FAMILIES = { markup, attributes, templates, urls, bidi, invisible, control, scripts, combining, confusables, sql, csv, json, long };
 export const HOSTILE = Object.values(FAMILIES).flat();
+
+// The same as what is written at once: several strings that are plain characters in one text, so that it is
+// long enough to be taken; each of the others, which are refused for what they hold, by itself.
+const PACK = 6;
+const isPlain = (text) => !/[\p{Cc}\p{Cf}]/u.test(text) && text.trim() === text;
+const packed = [markup, attributes, templates, urls, sql, csv, json].flat().filter(isPlain);
+const packs = Array.from({ length: Math.ceil(packed.length / PACK) }, (_, at) => packed.slice(at * PACK, (at + 1) * PACK));
+export const TEXTS = [...packs, ...HOSTILE.filter((text) => !packed.includes(text)).map((text) => [text])];

@@ -4,14 +4,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { FAMILIES, HOSTILE } from './hostile.mjs';
+import { FAMILIES, HOSTILE, TEXTS } from './hostile.mjs';
 import { everything } from './support/scenes.mjs';
 import { signedIn, stage } from './support/stage.mjs';
 
 // As many as one person may have waiting, for two people.
 const BATCH = 40;
 // Pages are slower than commands: where each string would need one, every so many-th goes, all families included.
-const EVERY = 8;
+const EVERY = 6;
 
 const { world, browser } = await stage();
 const pages = await everything(world);
@@ -34,20 +34,20 @@ for (const { path, person } of Object.values(pages)) {
 
 test('what is written in the terminal is refused in words, or shown as it was written', async (t) => {
   let shown = 0;
-  for (let from = 0; from < HOSTILE.length; from += BATCH) {
-    const asked = await each(HOSTILE.slice(from, from + BATCH), ask);
+  for (let from = 0; from < TEXTS.length; from += BATCH) {
+    const asked = await each(TEXTS.slice(from, from + BATCH), ask);
     const waiting = asked.filter(({ id }) => id);
     await carol.open('/');
-    await assertShows(carol, waiting.map(({ text }) => text));
+    await assertShows(carol, waiting.flatMap(({ strings }) => strings));
     await each(waiting, deny);
-    for (const { id, text } of waiting) {
+    for (const { id, strings } of waiting) {
       await carol.open(`/requests/${id}`);
-      await assertShows(carol, [text]);
+      await assertShows(carol, strings);
+      shown += strings.length;
     }
-    shown += waiting.length;
   }
   t.diagnostic(`${HOSTILE.length} written, ${shown} of them shown`);
-  assert.ok(shown > HOSTILE.length / 3, 'most attacks must reach the page, or this proves nothing');
+  assert.ok(shown > HOSTILE.length / 2, 'most attacks must reach the page, or this proves nothing');
 });
 
 test('tickets are refused in words, or shown as they were written', async () => {
@@ -67,12 +67,14 @@ test('tickets are refused in words, or shown as they were written', async () => 
 test('what is written on the page is refused in words, or shown as it was written', async () => {
   browser.expects(/Failed to load resource/);
   const bob = world.as('bob');
-  for (const [index, text] of sample(HOSTILE, EVERY).entries()) {
+  for (const [index, strings] of sample(TEXTS, EVERY).entries()) {
+    const text = strings.join(' ');
     const id = await bob.ask('vault', '--reason', 'a plain reason');
     await carol.open(`/requests/${id}`);
     const [summary, field] = index % 2 === 0 ? [carol.denyWithReason, carol.why] : [carol.approveLess, carol.word];
     await summary.click();
     await field.fill(text);
+    // A field of one line drops what is not of one line.
     const written = (await field.inputValue()).trim();
     await submitUnchecked(field);
     await carol.message.filter({ hasText: /./ }).waitFor();
@@ -88,14 +90,14 @@ test('names, paths and queries make nothing', async () => {
   const statuses = await carol.page.evaluate(async (texts) => {
     const inPlaces = texts.flatMap((text) => {
       const encoded = encodeURIComponent(text.toWellFormed());
-      return [`/requests/${encoded}`, `/sign-in?next=${encoded}`, `/?${encoded}=${encoded}`, `/web/drafts/session?person=${encoded}`];
+      return [`/requests/${encoded}`, `/sign-in?next=${encoded}`, `/web/drafts/session?person=${encoded}`];
     });
     const found = [];
     for (const place of inPlaces) found.push((await fetch(place, { redirect: 'manual' })).status);
     return found;
   }, HOSTILE);
   assert.deepEqual(statuses.filter((status) => status >= 500), []);
-  for (const text of sample(HOSTILE, EVERY)) {
+  for (const text of sample(HOSTILE, EVERY * 2)) {
     const encoded = encodeURIComponent(text);
     await carol.open(`/sign-in?next=${encoded}`);
     assert.equal(new URL(carol.page.url()).origin, world.url);
@@ -149,9 +151,10 @@ test('the pages that list what was written are nothing but text', async () => {
   await assertShows(alice, []);
 });
 
-async function ask(text, person) {
+async function ask(strings, person) {
+  const text = strings.join(' ');
   const ran = await runs(person, ['login', 'vault', '--no-wait', `--reason=${text}`]);
-  if (ran.code === 10) return { id: ran.stdout.trim(), text, person };
+  if (ran.code === 10) return { id: ran.stdout.trim(), text, strings };
   assertRefusedInWords(ran, text);
   return {};
 }
@@ -203,10 +206,11 @@ async function assertShows(visitor, texts) {
   assert.deepEqual(strange, [], visitor.page.url());
 }
 
-// What a page is made of: elements with the names of their attributes, and where links and forms lead.
+// What a page is made of: elements with the names of their attributes, and where links and forms lead. What is
+// folded and what is not is the reader's doing.
 function shapes(visitor) {
   return visitor.page.evaluate(() => [...new Set([...document.querySelectorAll('*')].map((element) => {
-    const names = element.getAttributeNames().sort();
+    const names = element.getAttributeNames().filter((name) => name !== 'open').sort();
     const leads = ['href', 'src', 'action', 'formaction'].filter((name) => names.includes(name)).map((name) => (
       new URL(element.getAttribute(name), location).origin
     ));
