@@ -11,4 +11,4 @@ SSH_JIT=$(built)
 export SSH_JIT
 cd tests/browser
 # Each file has a service and a browser of its own, so that two can run at once.
-timeout --kill-after=10 240 node --test --test-concurrency=2 "$@"
+timeout --kill-after=10 480 node --test --test-concurrency=2 "$@"

@@ -55,6 +55,10 @@ test('the certificate holds what was approved when that is less', async () => {
   const [certificate] = await alice.certificates();
   assert.deepEqual(principals(certificate), ['db-prod@db1']);
   assert.equal(seconds(certificate), 1800);
+  await carol.certificate.click();
+  const told = await carol.page.locator('dl').innerText();
+  assert.match(told, /^30m$/m);
+  assert.match(told, /^db-prod@db1$/m);
 });
 
 test('less than one host cannot be approved', async () => {

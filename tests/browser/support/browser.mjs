@@ -40,6 +40,7 @@ const named = (page) => ({
   denyWithReason: page.locator('summary', { hasText: /^\s*Deny/ }),
   why: page.getByLabel(/^Why/),
   deny: page.getByRole('button', { name: 'Deny', exact: true }),
+  certificate: page.locator('summary', { hasText: 'what the certificate' }),
   withdraw: page.getByRole('button', { name: 'Withdraw' }),
   reviewIt: page.locator('summary', { hasText: 'Review it' }),
   outcome: page.getByLabel('It was'),
