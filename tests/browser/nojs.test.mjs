@@ -3,16 +3,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { Provider } from './support/provider.mjs';
 import { everything } from './support/scenes.mjs';
-import { signedIn, stage } from './support/stage.mjs';
+import { stage } from './support/stage.mjs';
 
-const { world, browser } = await stage();
+const provider = await Provider.plan({});
+const { world, browser } = await stage({ provider });
+await provider.open(world.url);
 const pages = await everything(world);
+await (await browser.person('carol')).enrol();
+// A passkey needs JavaScript, and a provider does not.
 const visitors = {};
 for (const name of ['alice', 'carol', 'olga']) {
-  const cookies = await (await signedIn(browser, name)).context.cookies();
   visitors[name] = await browser.person(name, { javaScriptEnabled: false });
-  await visitors[name].context.addCookies(cookies);
+  await visitors[name].signInAtProvider();
 }
 const { carol } = visitors;
 

@@ -29,6 +29,11 @@ const named = (page) => ({
   fingerprint: page.getByText(/^SHA256:/),
   nameField: page.getByLabel('Your name in the policy'),
   usePasskey: page.getByRole('button', { name: 'Use my passkey' }),
+  useProvider: page.getByRole('link', { name: /^Sign in with \S+, to read$/ }),
+  account: page.getByLabel('Account'),
+  continueAtProvider: page.getByRole('button', { name: 'Continue' }),
+  cancelAtProvider: page.getByRole('button', { name: 'Cancel' }),
+  signedInAs: page.getByText(/^Signed in as /),
   signOut: page.getByRole('button', { name: /sign out$/i }),
   request: (id) => page.locator(`a[href="/requests/${id}"]`).first(),
   approve: page.getByRole('button', { name: /^Approve (?!this much)/ }),
@@ -168,6 +173,22 @@ class Visitor {
     await this.nameField.fill(this.name);
     await this.usePasskey.click();
     await this.signOut.waitFor();
+    return this;
+  }
+
+  // From a page that wants somebody signed in to the provider, and as far as that leads.
+  async goToProvider(path = '/') {
+    await this.open(path);
+    await this.useProvider.click();
+    await this.account.fill(this.name);
+  }
+
+  // The same with the person's name, and back on the page that was asked for.
+  async signInAtProvider(path = '/') {
+    await this.goToProvider(path);
+    await this.continueAtProvider.click();
+    await this.page.waitForURL(this.url + path);
+    await this.signedInAs.waitFor();
     return this;
   }
 }

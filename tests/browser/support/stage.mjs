@@ -5,12 +5,13 @@ import { after, afterEach } from 'node:test';
 import { Browser } from './browser.mjs';
 import { World } from './world.mjs';
 
-export async function stage() {
-  const world = await World.start();
+export async function stage({ provider } = {}) {
+  const world = await World.start({ provider });
   // Pages that are open when the service goes would complain about it, so the browser goes first.
   after(async () => {
     await browser?.close();
     await world.close();
+    await provider?.stop();
   });
   const browser = await Browser.launch(world);
   afterEach(() => browser.demandSilence());

@@ -79,7 +79,7 @@ class Running {
   }
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();
@@ -92,9 +92,11 @@ export class World {
   #running = [];
   #people = new Map();
 
-  // A service that listens, and its people with their keys and configuration.
-  static async start() {
+  // A service that listens, and its people with their keys and configuration; with a `provider` that people may
+  // sign in with, to read.
+  static async start({ provider } = {}) {
     const world = new World();
+    world.provider = provider;
     try {
       await world.#start();
     } catch (error) {
@@ -116,7 +118,7 @@ export class World {
     writeFileSync(this.path('ca/policy.toml'), this.#policy());
     writeFileSync(this.path('ca/ssh-jit.toml'), [
       `url = "${this.url}"`, `listen = "127.0.0.1:${port}"`, 'ca_keys = "ca-keys"', 'policy = "policy.toml"',
-      'database = "sqlite:ssh-jit.db"', 'journal = "break-glass.journal"', '',
+      'database = "sqlite:ssh-jit.db"', 'journal = "break-glass.journal"', ...this.#oidc(), '',
     ].join('\n'));
     this.service = this.spawn(BINARY, ['serve', '--config', this.path('ca/ssh-jit.toml')], this.#environment(this.dir));
     await this.service.says(/listening on /);
@@ -129,7 +131,17 @@ export class World {
       `[people.${name}]\ngroups = ["${group}"]\nkeys = ["${publicKey(name)}"]\n`
     ));
     const emergency = `\n[[emergency_keys]]\nperson = "alice"\nkey = "${publicKey('emergency')}"\nroles = ["db-prod"]\n`;
-    return people.join('\n') + ROLES + emergency;
+    const oidc = this.provider ? `\n[oidc]\ngroups = ${JSON.stringify(this.provider.claimable)}\n` : '';
+    return people.join('\n') + ROLES + emergency + oidc;
+  }
+
+  #oidc() {
+    if (!this.provider) return [];
+    const { issuer, client, secret } = this.provider;
+    const lines = ['[oidc]', `issuer = "${issuer}"`, `client_id = "${client}"`];
+    if (!secret) return lines;
+    writeFileSync(this.path('ca/oidc-secret'), secret, { mode: 0o600 });
+    return [...lines, 'client_secret_file = "oidc-secret"'];
   }
 
   async #setUp(name) {
