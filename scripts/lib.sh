@@ -23,20 +23,30 @@ step() {
 current_step=''
 trap 'if [ -n "$current_step" ]; then printf "== %s: FAILED\n" "$current_step" >&2; current_step=""; fi' ERR
 
-# need COMMAND=PACKAGE[,PACKAGE]...: has Debian's packages for the commands that are missing. Root of a
-# Debian machine gets them installed; everybody else is told what to install.
-need() {
-    local pair more packages=()
+# missing COMMAND=PACKAGE[,PACKAGE]...: prints Debian's packages for the commands that are missing.
+missing() {
+    local pair
     for pair in "$@"; do
         if ! command -v "${pair%%=*}" >/dev/null; then
-            IFS=, read -ra more <<<"${pair#*=}"
-            packages+=("${more[@]}")
+            printf '%s ' "${pair#*=}" | tr , ' '
         fi
     done
+}
+
+# may_install: whether this is root of a Debian machine.
+may_install() {
+    [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null
+}
+
+# need COMMAND=PACKAGE[,PACKAGE]...: has the packages for the commands that are missing. Who may install gets
+# them installed; everybody else is told what to install.
+need() {
+    local packages
+    read -ra packages <<<"$(missing "$@")"
     if [ ${#packages[@]} -eq 0 ]; then
         return
     fi
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    if ! may_install; then
         die "something is missing; on Debian: apt-get install ${packages[*]}"
     fi
     printf 'installing: %s\n' "${packages[*]}"
@@ -54,10 +64,15 @@ need_rust() {
     need cc=gcc,libc6-dev
 }
 
+# What tests of the pages need beside Rust and OpenSSH.
+browser_tools=(chromium=chromium node=nodejs npm=npm)
+
 # need_browser: Chromium, and Node.js with the packages that tests/browser pins.
 need_browser() {
-    need ssh-keygen=openssh-client ssh-agent=openssh-client chromium=chromium node=nodejs npm=npm
+    need ssh-keygen=openssh-client ssh-agent=openssh-client "${browser_tools[@]}"
     need_rust
+    CHROMIUM=${CHROMIUM:-$(command -v chromium)}
+    export CHROMIUM
     npm ci --prefix tests/browser --no-audit --no-fund --silent
 }
 

@@ -16,7 +16,7 @@ tools() {
     need ssh-keygen=openssh-client ssh-agent=openssh-client sshd=openssh-server git=git
     need_rust
     # Not worth asking anybody for: what they bring is skipped or built without them.
-    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    if may_install; then
         need shellcheck=shellcheck pip3=python3-pip
     fi
     if command -v cargo-deny >/dev/null || [ -x "$tools/bin/cargo-deny" ]; then
@@ -52,10 +52,21 @@ scripts_are_clean() {
     fi
 }
 
+pages_work() {
+    local lacking
+    lacking=$(missing "${browser_tools[@]}")
+    if [ -z "$lacking" ] || may_install; then
+        scripts/browser.sh
+    else
+        echo "browser tests: SKIPPED; on Debian: apt-get install ${lacking% }"
+    fi
+}
+
 step "tools" tools
 step "cargo fmt" cargo fmt --check
 step "scripts" scripts_are_clean
 step "cargo deny" deny
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
 step "cargo test" cargo test --locked
+step "browser" pages_work
 printf '== all of it: ok, %d s\n' "$SECONDS"
