@@ -476,8 +476,16 @@ for person in alice carol; do
 export HOME=$(printf %q "$demo/$person") PATH=$(printf %q "$demo/bin"):\$PATH
 $agent
 unset XDG_CONFIG_HOME XDG_STATE_HOME
+unset SSH_JIT_SERVER SSH_JIT_USER SSH_JIT_IDENTITY SSH_JIT_EMERGENCY_IDENTITY SSH_JIT_INSTANCE
 cd
 ENV
+    cat >"as-$person" <<AS
+#!/bin/sh
+# One command as $person, from any shell.
+. $(printf %q "$demo/$person.env")
+exec "\$@"
+AS
+    chmod 755 "as-$person"
 done
 # A process id may be another program's by then; what was started here has the folder in its arguments.
 cat >stop <<STOP
@@ -493,7 +501,30 @@ STOP
 chmod 755 stop
 cat <<HOW
 
-It keeps running. In one terminal be alice, in another carol:
+It keeps running, for you to try.
+
+IN A BROWSER, by this name: passkeys do not work on 127.0.0.1. If your browser
+is on another machine, ssh -L $service:localhost:$service brings it here.
+
+    http://localhost:$service
+
+1. Make a passkey for carol. This prints an address: open it, make the passkey
+   there, compare the two fingerprints, and confirm with y.
+
+    $demo/as-carol ssh-jit passkey add
+
+2. Sign in at http://localhost:$service as carol. Nothing waits for her yet.
+
+3. In another terminal alice asks, and waits. It appears on carol's page.
+
+    $demo/as-alice ssh-jit login db-prod --for 1h --reason "to see how it feels"
+
+4. Approve it on the page, or less of it, or deny it: alice's terminal goes on.
+   Once it is approved, this lets her in:
+
+    $demo/as-alice ssh db1
+
+OR IN TERMINALS: in one be alice, in another carol.
 
     . $demo/alice.env
     ssh-jit roles
