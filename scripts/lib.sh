@@ -53,3 +53,15 @@ need_rust() {
     printf '%s\n%s\n' "$wanted" "$found" | sort -CV || die "Rust $wanted or later is needed, and this is $found; try: rustup update"
     need cc=gcc,libc6-dev
 }
+
+# need_browser: Chromium, and Node.js with the packages that tests/browser pins.
+need_browser() {
+    need ssh-keygen=openssh-client ssh-agent=openssh-client chromium=chromium node=nodejs npm=npm
+    need_rust
+    npm ci --prefix tests/browser --no-audit --no-fund --silent
+}
+
+# built: where `cargo build` puts the binary.
+built() {
+    realpath "${CARGO_TARGET_DIR:-target}/debug/ssh-jit"
+}

@@ -73,6 +73,21 @@ pub(crate) fn once(address: SocketAddr, call: &Call) -> Vec<u8> {
     on_one_thread(async { Connection::open(address).await.call(call).await.to_vec() })
 }
 
+/// Makes the same call on so many connections at once; gives the moment when the last one was answered.
+pub(crate) fn all_at_once(address: SocketAddr, count: usize, call: &Call) -> Instant {
+    on_one_thread(async move {
+        let mut waiting = JoinSet::new();
+        for _ in 0..count {
+            let (mut connection, call) = (Connection::open(address).await, Arc::clone(call));
+            waiting.spawn(async move {
+                connection.call(&call).await;
+            });
+        }
+        waiting.join_all().await;
+        Instant::now()
+    })
+}
+
 async fn work(mut connection: Connection, jobs: Arc<Vec<Vec<Call>>>, next: Arc<AtomicUsize>) -> Vec<Duration> {
     let mut each = Vec::new();
     while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -1,12 +1,13 @@
 //! How fast the spine is: a request, an approval and a claim, each its own signed call to the real
 //! server in another process, on SQLite, over plain HTTP on loopback. Also what commands cost people.
 //!
-//! `scripts/bench.sh [PART]...` runs it; the parts are `commands`, `bare`, `lives` and `claims`. The load comes
+//! `scripts/bench.sh [PART]...` runs it; the parts are `commands`, `bare`, `lives`, `claims` and `pages`. The load comes
 //! from the same machine, so figures compare within one run only.
 
 mod bare;
 mod commands;
 mod load;
+mod pages;
 mod server;
 mod statements;
 
@@ -64,6 +65,13 @@ fn main() {
     drop(server);
     if wanted("claims") {
         claims(&service, &cast, costs);
+    }
+    if wanted("pages") {
+        let other = service.with_file_name("pages");
+        commands::init(&other, &cast.policy);
+        let server = Server::serve(&other);
+        cast.instance = server.instance.clone();
+        pages::run(&server, &cast);
     }
 }
 

@@ -43,10 +43,10 @@ pub(crate) struct Cast {
 /// One request from its signing to its claim.
 pub(crate) struct Life {
     person: PersonName,
-    id: RequestId,
+    pub(crate) id: RequestId,
     request: Digest,
     subject: Signer,
-    ask: Call,
+    pub(crate) ask: Call,
     approve: Call,
 }
 

@@ -1,7 +1,9 @@
 //! The API and the web form over HTTP: extractors, the table of routes with what each needs, and handlers that call
 //! one service function. Nothing here decides anything or reaches the store.
 
+mod acts;
 mod answer;
+mod assets;
 mod extract;
 mod handlers;
 mod oidc;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
@@ -12,27 +11,13 @@ use serde::Deserialize;
 use crate::service::{BroughtBack, Service, SignInError};
 
 use super::answer::Failure;
-use super::pages::{Frame, page};
+use super::pages::{Frame, Message, SignedIn, page};
 use super::web::{self, Next};
 
 type On = State<Arc<Service>>;
 
 /// Binds the way back to the browser that began. Lax, because that way comes from another site.
 const COOKIE: &str = "__Host-oidc";
-
-#[derive(Template)]
-#[template(path = "signed_in.html")]
-struct SignedIn {
-    frame: Frame,
-    next: String,
-}
-
-#[derive(Template)]
-#[template(path = "not_signed_in.html")]
-struct NotSignedIn {
-    frame: Frame,
-    text: String,
-}
 
 fn cookie(value: &str, life: u32) -> (axum::http::HeaderName, String) {
     (SET_COOKIE, format!("{COOKIE}={value}; Max-Age={life}; Path=/; Secure; HttpOnly; SameSite=Lax"))
@@ -63,7 +48,8 @@ pub(super) async fn back(State(service): On, headers: HeaderMap, Query(brought):
     let answer = match service.finish_sign_in(brought).await {
         Ok((opened, next)) => {
             let session = (SET_COOKIE, web::session_cookie(&opened, service.now().second()));
-            (AppendHeaders([session]), page(&SignedIn { frame: Frame::nobody(), next })).into_response()
+            (AppendHeaders([session]), page(&SignedIn { frame: Frame::nobody(service.now().second()), next }))
+                .into_response()
         }
         Err(error) => not_signed_in(&service, error),
     };
@@ -91,5 +77,6 @@ fn not_signed_in(service: &Service, error: SignInError) -> Response {
         }
         SignInError::Service(error) => return Failure::from(error).into_response(),
     };
-    (status, page(&NotSignedIn { frame: Frame::nobody(), text })).into_response()
+    (status, page(&Message { frame: Frame::nobody(service.now().second()), title: "Not signed in", text }))
+        .into_response()
 }

@@ -11,7 +11,7 @@ use crate::domain::policy::Duty;
 use crate::domain::statement::Kind;
 use crate::service::Service;
 
-use super::{answer, extract, handlers, oidc, web};
+use super::{acts, answer, assets, extract, handlers, oidc, web};
 
 /// No body is longer: a statement of the greatest length, quoted as JSON, and its signature.
 const LONGEST_BODY: usize = 128 * 1024;
@@ -88,8 +88,7 @@ pub const ROUTES: &[Route] = &[
     reads("/v1/passkeys", Needs::Session, || get(handlers::passkeys)),
     acts("/v1/passkey-removals", Kind::Removal, || post(handlers::remove_passkey)),
     reads("/v1/enrolments/{code}", Needs::Nothing, || get(web::left_enrolment)),
-    page("/assets/style.css", Needs::Page, || get(web::style)),
-    page("/assets/app.js", Needs::Page, || get(web::script)),
+    page("/assets/{digest}/{name}", Needs::Page, || get(assets::asset)),
     page("/sign-in", Needs::Page, || get(web::sign_in)),
     page("/sign-in/oidc", Needs::Page, || get(oidc::begin)),
     page("/sign-in/oidc/back", Needs::Page, || get(oidc::back)),
@@ -101,17 +100,24 @@ pub const ROUTES: &[Route] = &[
     page("/emergencies", Needs::PageSession, || get(web::emergencies)),
     page("/roles", Needs::PageSession, || get(web::roles)),
     page("/log", Needs::PageSession, || get(web::log)),
+    page("/passkeys", Needs::PageSession, || get(web::passkeys)),
     page("/web/changes", Needs::PageSession, || get(web::changes)),
-    page("/web/passkeys", Needs::Page, || get(web::passkeys)),
-    page("/web/drafts/session", Needs::Page, || get(web::draft_session)),
-    calls("/web/drafts/decision", Needs::PageSession, || post(web::draft_decision)),
-    calls("/web/drafts/withdrawal", Needs::PageSession, || post(web::draft_withdrawal)),
-    calls("/web/drafts/enrolment", Needs::Page, || post(web::draft_enrolment)),
+    page("/web/passkeys", Needs::Page, || get(acts::passkeys)),
+    page("/web/drafts/session", Needs::Page, || get(acts::draft_session)),
+    calls("/web/drafts/decision", Needs::PageSession, || post(acts::draft_decision)),
+    calls("/web/drafts/withdrawal", Needs::PageSession, || post(acts::draft_withdrawal)),
+    calls("/web/drafts/return", Needs::PageSession, || post(acts::draft_return)),
+    calls("/web/drafts/review", Needs::PageSession, || post(acts::draft_review)),
+    calls("/web/drafts/removal", Needs::PageSession, || post(acts::draft_removal)),
+    calls("/web/drafts/enrolment", Needs::Page, || post(acts::draft_enrolment)),
     calls("/web/enrolments/{code}", Needs::Page, || post(web::leave_enrolment)),
     calls("/web/session", Needs::Page, || post(web::open_session)),
     calls("/web/sign-out", Needs::Page, || post(web::sign_out)),
-    calls("/web/decisions", Needs::PageSession, || post(web::decide)),
-    calls("/web/withdrawals", Needs::PageSession, || post(web::withdraw)),
+    calls("/web/decisions", Needs::PageSession, || post(acts::decide)),
+    calls("/web/withdrawals", Needs::PageSession, || post(acts::withdraw)),
+    calls("/web/returns", Needs::PageSession, || post(acts::give_back)),
+    calls("/web/reviews", Needs::PageSession, || post(acts::review)),
+    calls("/web/removals", Needs::PageSession, || post(acts::remove_passkey)),
 ];
 
 /// The router, made from the table.

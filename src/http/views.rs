@@ -87,7 +87,7 @@ pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
         reason: info.statement.reason,
         serial: info.serial,
         at: info.at,
-        review_open: info.review_open,
+        review_open: info.review.is_none(),
     }
 }
 

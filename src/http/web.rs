@@ -1,53 +1,35 @@
-//! The web form: pages for people, and the few calls that their script makes. A page changes nothing;
-//! what changes something is a statement signed by a passkey.
+//! The web form: pages for people. A page changes nothing; what changes something is a statement signed by a
+//! passkey (`acts.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE};
+use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::domain::key::PublicKey;
-use crate::domain::names::{HostName, PersonName, RequestId};
-use crate::domain::passkey::{Assertion, LONGEST_ENROLMENT};
+use crate::domain::names::RequestId;
+use crate::domain::policy::Duty;
 use crate::domain::refusal::Refusal;
-use crate::domain::statement::{self, Approval, Decision, Enrolment, Is, Session, Statement, Version, Withdrawal};
-use crate::domain::text::Comment;
-use crate::domain::time::{Seconds, Timestamp};
-use crate::random;
-use crate::service::{Choice, Holder, Listing, Opened, Service};
-use crate::wire::Changed;
+use crate::domain::statement::Session;
+use crate::domain::time::Timestamp;
+use crate::service::{Caller, Holder, Listing, Opened, Service, Topic};
 
+use super::acts::FromBrowser;
 use super::answer::Failure;
 use super::extract::{Body, Named, Reader};
-use super::pages::{self, Asked, Frame, List, ListRow, Message, page};
+use super::pages::{self, Frame, Message, page};
 
 type On = State<Arc<Service>>;
 type Answer<T> = Result<Json<T>, Failure>;
 
 /// The longest that a page waits for a change before it asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
-
-const STYLE: &str = include_str!("assets/style.css");
-const SCRIPT: &str = include_str!("assets/app.js");
-
-fn asset(kind: &'static str, text: &'static str) -> impl axum::response::IntoResponse {
-    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text)
-}
-
-pub(super) async fn style() -> Response {
-    asset("text/css; charset=utf-8", STYLE).into_response()
-}
-
-pub(super) async fn script() -> Response {
-    asset("text/javascript; charset=utf-8", SCRIPT).into_response()
-}
+/// So many events come on one page of the log.
+const LOG_PAGE: u64 = 100;
 
 #[derive(Deserialize)]
 pub(super) struct Next {
@@ -64,183 +46,101 @@ impl Next {
     }
 }
 
-pub(super) async fn sign_in(State(service): On, Query(next): Query<Next>) -> Response {
-    let provider = service.provider_host().map(str::to_owned);
-    page(&pages::SignIn { frame: Frame::nobody(), next: next.of_ours(), provider })
+/// The frame around a page for somebody who signed in. It notes how far the changes are before the page is read.
+fn frame(service: &Service, caller: &Caller, path: &'static str) -> Frame {
+    Frame::of(caller, path, service.now().second(), service.changes())
 }
 
-pub(super) async fn enrol() -> Response {
-    page(&pages::Enrol { frame: Frame::nobody() })
+pub(super) async fn sign_in(State(service): On, Query(next): Query<Next>) -> Response {
+    let provider = service.provider_host().map(str::to_owned);
+    page(&pages::SignIn { frame: Frame::nobody(service.now().second()), next: next.of_ours(), provider })
+}
+
+pub(super) async fn enrol(State(service): On) -> Response {
+    page(&pages::Enrol { frame: Frame::nobody(service.now().second()) })
 }
 
 pub(super) async fn queue(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
-    let seen = service.changes();
-    let waiting = service.requests(&caller, Listing::Pending).await?;
-    let mine = waiting.iter().filter(|info| info.approvers.contains(&caller.person));
-    let open = mine.filter(|info| !info.decisions.iter().any(|d| d.person == caller.person));
-    let requests = open.map(Asked::of).collect();
-    Ok(page(&pages::Queue { frame: Frame::of(&caller, "/", seen), requests }))
+    let frame = frame(&service, &caller, "/");
+    Ok(page(&pages::Queue::of(frame, &service.queue(&caller).await?)))
 }
 
 pub(super) async fn request(State(service): On, Reader(caller): Reader, Named(id): Named) -> Result<Response, Failure> {
-    let frame = Frame::of(&caller, "", service.changes());
+    let frame = frame(&service, &caller, "");
     let Ok((info, events)) = service.request(&caller, &id).await else {
         let text = "There is no request of this id that you may see.".to_owned();
         return Ok((StatusCode::NOT_FOUND, page(&Message { frame, title: "No such request", text })).into_response());
     };
-    let history = service.history(&info).await?;
-    let next = service.next_in_queue(&caller, &id).await?;
-    Ok(page(&pages::Request::of(frame, &caller, &info, &events, &history, next)))
+    let (history, usage) = (service.history(&info).await?, service.usage().await?);
+    let queue = service.queue(&caller).await?;
+    let usual = (&history, &usage.of(&info.request.role));
+    Ok(page(&pages::Request::of(frame, &caller, &info, &events, usual, &queue)))
 }
 
 pub(super) async fn mine(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
-    let frame = Frame::of(&caller, "/mine", service.changes());
-    let rows = service.requests(&caller, Listing::Mine).await?.iter().map(ListRow::mine).collect();
-    Ok(page(&List { frame, title: "My requests", nothing: "Nothing of yours is open.", rows }))
+    let frame = frame(&service, &caller, "/mine");
+    let open = service.requests(&caller, Listing::Mine).await?;
+    Ok(page(&pages::Mine::of(frame, &open, &service.requests(&caller, Listing::Ended).await?)))
 }
 
 pub(super) async fn active(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
-    let frame = Frame::of(&caller, "/active", service.changes());
-    let rows = service.requests(&caller, Listing::Active).await?.iter().map(ListRow::active).collect();
-    Ok(page(&List { frame, title: "Who has access now", nothing: "Nobody that you may see.", rows }))
+    let frame = frame(&service, &caller, "/active");
+    Ok(page(&pages::Active::of(frame, &service.requests(&caller, Listing::Active).await?)))
 }
 
 pub(super) async fn emergencies(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
-    let frame = Frame::of(&caller, "/emergencies", service.changes());
-    let rows = service.emergencies(false).await?.iter().map(ListRow::emergency).collect();
-    Ok(page(&List { frame, title: "Broken glass", nothing: "The glass was never broken.", rows }))
+    let frame = frame(&service, &caller, "/emergencies");
+    Ok(page(&pages::Emergencies::of(frame, &caller, &service.emergencies(false).await?)))
 }
 
-pub(super) async fn roles(State(service): On, Reader(caller): Reader) -> Response {
-    let frame = Frame::of(&caller, "/roles", service.changes());
-    let rows = service.roles(&caller).iter().map(ListRow::role).collect();
-    page(&List { frame, title: "Roles", nothing: "The policy names you in no role.", rows })
+pub(super) async fn roles(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
+    let frame = frame(&service, &caller, "/roles");
+    Ok(page(&pages::Roles::of(frame, &service.roles(&caller), &*service.usage().await?)))
 }
 
-pub(super) async fn log(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
-    let frame = Frame::of(&caller, "/log", service.changes());
-    let size = service.head().await?.size;
-    let Ok(latest) = service.events(&caller, size.saturating_sub(99).max(1), 100).await else {
+pub(super) async fn passkeys(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
+    let frame = frame(&service, &caller, "/passkeys");
+    Ok(page(&pages::Passkeys::of(frame, &service.passkeys(&caller).await?)))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Before {
+    before: Option<u64>,
+}
+
+pub(super) async fn log(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(Before { before }): Query<Before>,
+) -> Result<Response, Failure> {
+    let frame = frame(&service, &caller, "/log");
+    let end = before.map_or(service.head().await?.size, |before| before.saturating_sub(1));
+    let from = end.saturating_sub(LOG_PAGE - 1).max(1);
+    let Ok(events) = service.events(&caller, from, u32::try_from(end + 1 - from).unwrap_or(0)).await else {
         let text = "The log is for those with the duty auditors or admins.".to_owned();
         return Ok((StatusCode::FORBIDDEN, page(&Message { frame, title: "Not for you", text })).into_response());
     };
-    let rows = latest.iter().rev().filter_map(ListRow::event).collect();
-    Ok(page(&List { frame, title: "The log's latest events", nothing: "Nothing happened yet.", rows }))
+    Ok(page(&pages::Log::of(frame, &events, (from > 1).then_some(from))))
 }
 
 #[derive(Deserialize)]
 pub(super) struct Seen {
     seen: u64,
+    of: Option<RequestId>,
 }
 
-/// Answers when something changed after `seen`, or after a while.
-pub(super) async fn changes(State(service): On, _: Reader, Query(seen): Query<Seen>) -> String {
-    service.changed_after(seen.seen, LONGEST_WAIT).await.to_string()
-}
-
-#[derive(Deserialize)]
-pub(super) struct Who {
-    person: PersonName,
-}
-
-/// The names of somebody's passkeys. For a stranger there are none, as for somebody who has none.
-pub(super) async fn passkeys(State(service): On, Query(who): Query<Who>) -> Answer<Vec<String>> {
-    let found = service.passkeys_of(&who.person).await?;
-    Ok(Json(found.iter().map(|passkey| base64url(&passkey.credential)).collect()))
-}
-
-/// A statement to be signed.
-#[derive(Serialize)]
-pub(super) struct Draft {
-    text: String,
-}
-
-impl Draft {
-    fn of(statement: &impl Statement) -> Json<Self> {
-        Json(Self { text: String::from_utf8_lossy(&statement::to_bytes(statement)).into_owned() })
-    }
-}
-
-pub(super) async fn draft_session(State(service): On, Query(who): Query<Who>) -> Json<Draft> {
-    Draft::of(&service.draft_session(who.person))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Chosen {
-    id: RequestId,
-    decision: Decision,
-    seconds: Option<Seconds>,
-    hosts: Vec<HostName>,
-    comment: Comment,
-}
-
-pub(super) async fn draft_decision(
+/// Answers when what a page shows changed after `seen`, or after a while.
+pub(super) async fn changes(
     State(service): On,
     Reader(caller): Reader,
-    Body(chosen): Body<Chosen>,
-) -> Answer<Draft> {
-    let Chosen { id, decision, seconds, hosts, comment } = chosen;
-    let choice = Choice { decision, seconds, hosts, comment };
-    Ok(Draft::of(&service.draft_decision(&caller, &id, choice).await?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Which {
-    id: RequestId,
-}
-
-pub(super) async fn draft_withdrawal(
-    State(service): On,
-    Reader(caller): Reader,
-    Body(which): Body<Which>,
-) -> Answer<Draft> {
-    Ok(Draft::of(&service.draft_withdrawal(&caller, &which.id).await?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ToEnrol {
-    person: PersonName,
-    ssh_key: crate::domain::digest::Digest,
-    key: PublicKey,
-}
-
-pub(super) async fn draft_enrolment(State(service): On, Body(asked): Body<ToEnrol>) -> Answer<Draft> {
-    let now = service.now().second();
-    let application = service.settings().relying_party().parse().map_err(Refusal::from)?;
-    let (instance, nonce) = (service.trust().instance.clone(), random::nonce());
-    let ToEnrol { person, ssh_key, key } = asked;
-    let until = now.plus(LONGEST_ENROLMENT);
-    Ok(Draft::of(&Enrolment {
-        v: Version,
-        kind: Is,
-        instance,
-        person,
-        key,
-        application,
-        ssh_key,
-        until,
-        nonce,
-        at: now,
-    }))
-}
-
-/// What a browser signed.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FromBrowser {
-    text: String,
-    credential: String,
-    assertion: Assertion,
-}
-
-impl FromBrowser {
-    async fn signed<T: Statement>(self, service: &Service) -> Result<crate::domain::verify::Signed, Failure> {
-        let credential = unbase64url(&self.credential).ok_or(Refusal::UnknownKey)?;
-        Ok(service.from_browser::<T>(self.text, &credential, &self.assertion).await?)
-    }
+    Query(Seen { seen, of }): Query<Seen>,
+) -> Result<String, Failure> {
+    let topic = match of {
+        Some(id) => service.request(&caller, &id).await.map(|_| Topic::Request(id))?,
+        None if caller.has_any(&[Duty::Auditors, Duty::Admins]) => Topic::Everything,
+        None => Topic::Person(caller.person),
+    };
+    Ok(service.changed_after(&topic, seen, LONGEST_WAIT).await.to_string())
 }
 
 /// The cookie that holds a session's bearer.
@@ -265,18 +165,6 @@ pub(super) async fn sign_out(State(service): On, headers: HeaderMap) -> Result<R
     }
     let cookie = format!("{COOKIE}=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Strict");
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), StatusCode::NO_CONTENT).into_response())
-}
-
-pub(super) async fn decide(State(service): On, Body(posted): Body<FromBrowser>) -> Answer<Changed> {
-    let signed = posted.signed::<Approval>(&service).await?;
-    let (id, state) = service.decide(signed).await?;
-    Ok(Json(Changed { id, state: state.into() }))
-}
-
-pub(super) async fn withdraw(State(service): On, Body(posted): Body<FromBrowser>) -> Answer<Changed> {
-    let signed = posted.signed::<Withdrawal>(&service).await?;
-    let (id, state) = service.withdraw(signed).await?;
-    Ok(Json(Changed { id, state: state.into() }))
 }
 
 /// A cookie of a request for a page.
@@ -304,12 +192,4 @@ pub(super) async fn leave_enrolment(
 /// Shows it to whoever knows the code.
 pub(super) async fn left_enrolment(State(service): On, Path(code): Path<String>) -> Answer<serde_json::Value> {
     Ok(Json(service.letter(&code).ok_or(Refusal::UnknownRequest)?))
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn unbase64url(text: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -11,7 +11,7 @@ use crate::domain::policy::Policy;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::sshsig::Expect;
-use crate::domain::statement::{Claim, Kind, Return, Serial};
+use crate::domain::statement::{Claim, Kind, Request, Return, Serial};
 use crate::domain::time::Moment;
 use crate::domain::verify::{Signed, Verified};
 use crate::random;
@@ -50,7 +50,7 @@ impl Service {
             let claim = signed.clone();
             let tbs = self.store.write(move |tx| service.planned(tx, &policy, &claim, nonce, now)).await?;
             let certificate = self.keys.user_ca.certify(&tbs)?;
-            self.waiters.wake(&id);
+            self.tell(&id, tbs.grant().person(), tbs.grant().role());
             Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })
         })
         .await
@@ -137,24 +137,33 @@ impl Service {
         Err(nonsense("tbs").into())
     }
 
-    /// Gives access back before its end: signed by the subject key.
+    /// Gives access back before its end: signed by the subject key where that is at hand, or by a key or
+    /// passkey of the requester's.
     pub async fn give_back(self: &Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
         self.audited(Kind::Return, &signed, async {
-            let now = self.clock.now();
-            let id = signed.claims::<Return>()?.id;
+            let (now, policy) = (self.clock.now(), self.policy());
             let (service, statement) = (Arc::clone(self), signed.clone());
-            let state = self.store.write(move |tx| service.returned(tx, &statement, now)).await?;
-            self.waiters.wake(&id);
-            Ok((id, state))
+            let (asked, state) = self.store.write(move |tx| service.returned(tx, &policy, &statement, now)).await?;
+            self.tell(&asked.id, &asked.person, &asked.role);
+            Ok((asked.id, state))
         })
         .await
     }
 
-    fn returned(&self, tx: &mut Tx<'_>, signed: &Signed, now: Moment) -> Result<State, Error> {
+    fn returned(
+        &self,
+        tx: &mut Tx<'_>,
+        policy: &Policy,
+        signed: &Signed,
+        now: Moment,
+    ) -> Result<(Request, State), Error> {
         let case = self.case(tx, &signed.claims::<Return>()?.id)?;
         let asked = case.request.get();
-        let expect = Expect::SshKey { verified: false };
-        let given = Verified::<Return>::check(signed, &asked.key, expect, &self.trust.instance, &self.seen)?;
+        let given: Verified<Return> = self.verified(tx, signed)?;
+        // The subject key speaks for this request, whatever the policy says of its person by now.
+        if *given.key() != asked.key {
+            given.signer(policy)?;
+        }
         let given = given.fresh(now.second())?;
         if given.get().request != case.request.digest() || given.get().person != asked.person {
             return Err(Refusal::OtherRequest.into());
@@ -171,7 +180,7 @@ impl Service {
             ..event(EventKind::Returned, &case.request, now)
         };
         events::append(tx, returned)?;
-        Ok(next)
+        Ok((asked.clone(), next))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::domain::names::RequestId;
 use crate::domain::policy::Policy;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
-use crate::domain::statement::{Approval, Decision, Kind};
+use crate::domain::statement::{Approval, Decision, Kind, Request};
 use crate::domain::text::Reason;
 use crate::domain::time::Moment;
 use crate::domain::verify::{Signed, Verified};
@@ -24,11 +24,10 @@ impl Service {
         self.audited(Kind::Approval, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let approval = self.accept::<Approval>(&policy, &signed, now).await?;
-            let id = approval.get().id.clone();
             let service = Arc::clone(self);
-            let state = self.store.write(move |tx| service.decided(tx, &policy, &approval, now)).await?;
-            self.waiters.wake(&id);
-            Ok((id, state))
+            let (asked, state) = self.store.write(move |tx| service.decided(tx, &policy, &approval, now)).await?;
+            self.tell(&asked.id, &asked.person, &asked.role);
+            Ok((asked.id, state))
         })
         .await
     }
@@ -39,7 +38,7 @@ impl Service {
         policy: &Policy,
         approval: &Verified<Approval>,
         now: Moment,
-    ) -> Result<State, Error> {
+    ) -> Result<(Request, State), Error> {
         let said = approval.get();
         let case = self.case(tx, &said.id).map_err(|e| undecidable(e, approval))?;
         approval::may_decide(policy, &case.request, approval)?;
@@ -66,7 +65,7 @@ impl Service {
             ..event(kind, &case.request, now)
         };
         events::append(tx, happened)?;
-        Ok(next)
+        Ok((case.request.get().clone(), next))
     }
 }
 

@@ -3,14 +3,20 @@
 
 use std::sync::Arc;
 
+use crate::domain::digest::Digest;
+use crate::domain::key::PublicKey;
 use crate::domain::names::{HostName, PersonName, RequestId};
+use crate::domain::passkey::LONGEST_ENROLMENT;
 use crate::domain::refusal::Refusal;
-use crate::domain::statement::{Approval, Decision, Is, Session, Version, Withdrawal};
-use crate::domain::text::Comment;
+use crate::domain::request::State;
+use crate::domain::statement::{
+    Approval, Decision, Enrolment, Is, Outcome, Removal, Return, Review, Session, Version, Withdrawal,
+};
+use crate::domain::text::{Comment, Reason};
 use crate::domain::time::{Patience, Seconds};
 use crate::random;
 
-use super::{Caller, Error, Service};
+use super::{Caller, Error, RequestInfo, Service};
 
 /// What an approver chose on the form.
 #[derive(Debug, Clone)]
@@ -34,7 +40,10 @@ impl Service {
         choice: Choice,
     ) -> Result<Approval, Error> {
         let (info, _) = self.request(caller, id).await?;
-        let terms = info.terms.ok_or(Refusal::NotPending { state: info.state.name() })?;
+        decidable(&info, caller)?;
+        let terms = info
+            .terms
+            .ok_or(Refusal::NotEligible { person: info.request.person.clone(), role: info.request.role.clone() })?;
         let (mut principals, mut hosts) = (terms.principals, terms.hosts);
         if !choice.hosts.is_empty() {
             hosts.retain(|host| choice.hosts.contains(host));
@@ -82,6 +91,80 @@ impl Service {
         })
     }
 
+    /// A return of what the caller has.
+    pub async fn draft_return(self: &Arc<Self>, caller: &Caller, id: &RequestId) -> Result<Return, Error> {
+        let (info, _) = self.request(caller, id).await?;
+        let State::Active { serial, .. } = info.state else {
+            return Err(Refusal::NotActive { state: info.state.name() }.into());
+        };
+        Ok(Return {
+            v: Version,
+            kind: Is,
+            instance: self.trust().instance.clone(),
+            person: caller.person.clone(),
+            request: info.signed.digest(),
+            id: id.clone(),
+            serial,
+            nonce: random::nonce(),
+            at: self.now().second(),
+        })
+    }
+
+    /// The caller's word on a broken glass.
+    pub async fn draft_review(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &RequestId,
+        outcome: Outcome,
+        comment: Reason,
+    ) -> Result<Review, Error> {
+        let used = self.emergency(id).await?;
+        Ok(Review {
+            v: Version,
+            kind: Is,
+            instance: self.trust().instance.clone(),
+            person: caller.person.clone(),
+            break_glass: used.digest,
+            id: id.clone(),
+            outcome,
+            comment,
+            nonce: random::nonce(),
+            at: self.now().second(),
+        })
+    }
+
+    /// Takes one of the caller's passkeys away.
+    pub fn draft_removal(&self, caller: &Caller, key: Digest) -> Removal {
+        Removal {
+            v: Version,
+            kind: Is,
+            instance: self.trust().instance.clone(),
+            person: caller.person.clone(),
+            key,
+            reason: Comment::default(),
+            nonce: random::nonce(),
+            at: self.now().second(),
+        }
+    }
+
+    /// An enrolment of a passkey that a browser just made. Nothing is known of who asks: the person's SSH
+    /// key must sign it.
+    pub fn draft_enrolment(&self, person: PersonName, ssh_key: Digest, key: PublicKey) -> Result<Enrolment, Refusal> {
+        let at = self.now().second();
+        Ok(Enrolment {
+            v: Version,
+            kind: Is,
+            instance: self.trust().instance.clone(),
+            person,
+            key,
+            application: self.settings().relying_party().parse()?,
+            ssh_key,
+            until: at.plus(LONGEST_ENROLMENT),
+            nonce: random::nonce(),
+            at,
+        })
+    }
+
     /// A session for a name that somebody typed. Whether there is such a person, nobody is told.
     pub fn draft_session(&self, person: PersonName) -> Session {
         Session {
@@ -93,4 +176,24 @@ impl Service {
             at: self.now().second(),
         }
     }
+}
+
+/// Says what stands against a decision before anybody touches a passkey for it.
+fn decidable(info: &RequestInfo, caller: &Caller) -> Result<(), Refusal> {
+    let person = caller.person.clone();
+    match &info.state {
+        State::Requested { .. } => {}
+        State::Lapsed { at } => return Err(Refusal::Lapsed { at: *at }),
+        other => return Err(Refusal::NotPending { state: other.name() }),
+    }
+    if info.request.person == person {
+        return Err(Refusal::SelfApproval);
+    }
+    if info.decisions.iter().any(|decision| decision.person == person) {
+        return Err(Refusal::DecidedAlready { person });
+    }
+    if !info.approvers.contains(&person) {
+        return Err(Refusal::NotApprover { person, role: info.request.role.clone() });
+    }
+    Ok(())
 }

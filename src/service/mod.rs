@@ -8,6 +8,7 @@ mod claims;
 mod decisions;
 mod drafts;
 mod error;
+mod history;
 mod log;
 mod oidc;
 mod passkeys;
@@ -27,10 +28,11 @@ use crate::clock::Clock;
 use crate::config::OidcConfig;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::names::{PersonName, RequestId, RoleName};
 use crate::domain::policy::Policy;
 use crate::domain::sshsig::Expect;
 use crate::domain::statement::Statement;
-use crate::domain::time::Moment;
+use crate::domain::time::{Moment, Timestamp};
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::store::journal::Journal;
@@ -39,11 +41,13 @@ use crate::store::{Store, StoreError, Value, events};
 pub use claims::Issued;
 pub use drafts::Choice;
 pub use error::Error;
+pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
-pub use reading::{EmergencyInfo, History, Listing, Receipt, RequestInfo, RoleInfo};
+pub use reading::{EmergencyInfo, Listing, Receipt, RequestInfo, RoleInfo};
 pub use sessions::{Caller, Holder, Opened};
+pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.
 const REMEMBERED: usize = 100_000;
@@ -65,6 +69,7 @@ pub struct Service {
     refusals: Mutex<log::Budget>,
     head: Mutex<Option<SignedHead>>,
     letters: Mutex<passkeys::Letters>,
+    usage: Mutex<Option<(Timestamp, Arc<Usage>)>>,
     provider: Option<oidc::Provider>,
     settings: Settings,
 }
@@ -142,6 +147,7 @@ impl Service {
             refusals: Mutex::default(),
             head: Mutex::default(),
             letters: Mutex::default(),
+            usage: Mutex::default(),
             provider,
             settings: parts.settings,
         });
@@ -204,6 +210,13 @@ impl Service {
     /// The trust document.
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// Wakes who waits on a request, and the pages that show it: its requester's and those of the role's approvers.
+    fn tell(&self, id: &RequestId, requester: &PersonName, role: &RoleName) {
+        let policy = self.policy();
+        let approvers = policy.roles().get(role).into_iter().flat_map(|role| &role.approvers).cloned();
+        self.waiters.wake(id, approvers.chain([requester.clone()]));
     }
 
     /// Accepts a statement that a person made just now, with an everyday key or a passkey of theirs.

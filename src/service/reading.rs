@@ -9,17 +9,19 @@ use crate::domain::policy::{Duty, Policy, Role, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
-use crate::domain::statement::{Approval, BreakGlass, Request, Serial};
-use crate::domain::time::{Patience, Seconds, Timestamp};
+use crate::domain::statement::{Approval, BreakGlass, Request, Review, Serial};
+use crate::domain::time::{Patience, Timestamp};
 use crate::domain::verify::Signed;
 use crate::store::requests::{self, Filter, Stored};
-use crate::store::{StoreError, certificates, emergencies, passkeys, statements};
+use crate::store::{StoreError, Tx, certificates, emergencies, passkeys, statements};
 
 use super::log::{SignedHead, StoredEvent};
-use super::{Caller, Error, Service};
+use super::{Caller, Error, Service, Topic};
 
 /// So many requests come in one answer.
 const MOST: u32 = 500;
+/// So many of one's own that are over.
+const MOST_ENDED: u32 = 20;
 
 /// A request as its readers see it.
 #[derive(Debug, Clone)]
@@ -46,6 +48,15 @@ pub struct RequestInfo {
     pub policy: Digest,
 }
 
+impl RequestInfo {
+    /// Whether this person may decide on it, and has not.
+    pub fn waits_for(&self, person: &PersonName) -> bool {
+        matches!(self.state, State::Requested { .. })
+            && self.approvers.contains(person)
+            && !self.decisions.iter().any(|decision| decision.person == *person)
+    }
+}
+
 /// A role as one person sees it.
 #[derive(Debug, Clone)]
 pub struct RoleInfo {
@@ -70,31 +81,17 @@ pub struct EmergencyInfo {
     pub serial: Serial,
     /// When.
     pub at: Timestamp,
-    /// Whether nobody has reviewed it yet.
-    pub review_open: bool,
+    /// What somebody else found, once they did.
+    pub review: Option<Review>,
 }
-
-/// What a person asked of a role before, in the last 90 days.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
-    /// How many requests, this one not counted.
-    pub count: usize,
-    /// When the last one was.
-    pub last: Option<Timestamp>,
-    /// The length asked for most often, where lengths were given.
-    pub usual: Option<Seconds>,
-    /// Whether the last one gave the same reason.
-    pub reason_repeats: bool,
-}
-
-/// So far back people are compared with themselves, in seconds.
-const HISTORY: i64 = 90 * 86_400;
 
 /// Which requests a reader wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
     /// The reader's own that wait, are approved or active.
     Mine,
+    /// The reader's last ones that are over.
+    Ended,
     /// Those that wait for a decision.
     Pending,
     /// Those that give access now.
@@ -142,15 +139,18 @@ impl Service {
     pub async fn requests(&self, caller: &Caller, listing: Listing) -> Result<Vec<RequestInfo>, Error> {
         let filter = match listing {
             Listing::Mine => Filter::OpenOf(caller.person.clone()),
+            Listing::Ended => Filter::EndedOf(caller.person.clone()),
             Listing::Pending => Filter::Pending,
             Listing::Active => Filter::Open,
             Listing::All => Filter::Newest,
         };
-        let found = self.store.read(move |tx| requests::list(tx, &filter, MOST)).await?;
+        let most = if listing == Listing::Ended { MOST_ENDED } else { MOST };
+        let found = self.store.read(move |tx| requests::list(tx, &filter, most)).await?;
         let policy = self.policy();
         let infos = found.into_iter().map(|stored| self.info_of(&policy, stored)).collect::<Result<Vec<_>, _>>()?;
         let wanted = |info: &RequestInfo| match listing {
             Listing::Mine => !info.state.is_final(),
+            Listing::Ended => info.state.is_final(),
             Listing::Pending => matches!(info.state, State::Requested { .. }),
             Listing::Active => matches!(info.state, State::Active { .. }),
             Listing::All => true,
@@ -179,51 +179,25 @@ impl Service {
         Ok((info, leaves.iter().map(parse).collect::<Result<_, _>>()?))
     }
 
-    /// The oldest other request that waits for this caller's decision.
-    pub async fn next_in_queue(&self, caller: &Caller, after: &RequestId) -> Result<Option<RequestId>, Error> {
+    /// What waits for this caller's decision, the oldest first.
+    pub async fn queue(&self, caller: &Caller) -> Result<Vec<RequestInfo>, Error> {
         let waiting = self.requests(caller, Listing::Pending).await?;
-        let open = |info: &&RequestInfo| {
-            info.request.id != *after
-                && info.approvers.contains(&caller.person)
-                && !info.decisions.iter().any(|decision| decision.person == caller.person)
-        };
-        Ok(waiting.iter().find(open).map(|info| info.request.id.clone()))
+        Ok(waiting.into_iter().filter(|info| info.waits_for(&caller.person)).collect())
     }
 
-    /// A number that grows with every change of a request.
+    /// How many changes there were since the start. Look before reading what a page shows.
     pub fn changes(&self) -> u64 {
-        *self.waiters.listen_to_all().borrow()
+        *self.waiters.changes().borrow()
     }
 
-    /// The same, once it is beyond `seen` or `longest` is over.
-    pub async fn changed_after(&self, seen: u64, longest: std::time::Duration) -> u64 {
-        let mut changed = self.waiters.listen_to_all();
-        // A timeout is an answer too: nothing changed.
-        let _ = tokio::time::timeout(longest, changed.wait_for(|count| *count != seen)).await;
-        self.changes()
-    }
-
-    /// What the requester asked of this role before.
-    pub async fn history(&self, info: &RequestInfo) -> Result<History, Error> {
-        let (person, role, id) = (info.request.person.clone(), info.request.role.clone(), info.request.id.clone());
-        let since = info.request.at.plus(-HISTORY);
-        let found = self.store.read(move |tx| requests::history(tx, &person, &role, since, MOST)).await?;
-        let earlier = found.iter().filter_map(|signed| signed.claims::<Request>().ok());
-        let earlier: Vec<Request> =
-            earlier.filter(|request| request.id != id && request.at <= info.request.at).collect();
-        let mut lengths: BTreeMap<Seconds, usize> = BTreeMap::new();
-        for request in &earlier {
-            if let Some(seconds) = request.seconds {
-                *lengths.entry(seconds).or_default() += 1;
-            }
+    /// The same number, once the topic changed after `seen`; `seen` itself when `longest` is over before.
+    pub async fn changed_after(&self, topic: &Topic, seen: u64, longest: std::time::Duration) -> u64 {
+        let mut newest = self.waiters.changes();
+        let changed = newest.wait_for(|newest| self.waiters.changed(topic, seen, *newest));
+        match tokio::time::timeout(longest, changed).await {
+            Ok(Ok(number)) => *number,
+            _ => seen,
         }
-        let last = earlier.iter().max_by_key(|request| request.at);
-        Ok(History {
-            count: earlier.len(),
-            last: last.map(|request| request.at),
-            usual: lengths.into_iter().max_by_key(|(_, count)| *count).map(|(seconds, _)| seconds),
-            reason_repeats: last.is_some_and(|request| info.request.reason.says_the_same_as(request.reason.as_str())),
-        })
     }
 
     /// What proves one request.
@@ -258,17 +232,22 @@ impl Service {
 
     /// Broken glass, newest first. Everybody hears of it.
     pub async fn emergencies(&self, only_open: bool) -> Result<Vec<EmergencyInfo>, Error> {
-        let found = self.store.read(move |tx| emergencies::list(tx, only_open, MOST)).await?;
-        let info = |used: emergencies::Emergency| {
-            Ok(EmergencyInfo {
-                statement: used.signed.claims()?,
-                digest: used.signed.digest(),
-                serial: used.serial,
-                at: used.at,
-                review_open: used.review.is_none(),
+        self.store
+            .read(move |tx| {
+                let used = emergencies::list(tx, only_open, MOST)?;
+                used.into_iter().map(|used| emergency(tx, used)).collect()
             })
-        };
-        found.into_iter().map(info).collect()
+            .await
+    }
+
+    /// One broken glass.
+    pub async fn emergency(&self, id: &RequestId) -> Result<EmergencyInfo, Error> {
+        let id = id.clone();
+        let found = self.store.read(move |tx| {
+            let used = emergencies::load(tx, &id)?.ok_or(Refusal::UnknownRequest)?;
+            emergency(tx, used)
+        });
+        found.await
     }
 
     pub(super) fn info_of(&self, policy: &Policy, stored: Stored) -> Result<RequestInfo, Error> {
@@ -301,6 +280,17 @@ impl Service {
             request: asked,
         }
     }
+}
+
+fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyInfo, Error> {
+    let review = used.review.map(|digest| statements::load(tx, &digest)?.claims::<Review>().map_err(Error::from));
+    Ok(EmergencyInfo {
+        statement: used.signed.claims()?,
+        digest: used.signed.digest(),
+        serial: used.serial,
+        at: used.at,
+        review: review.transpose()?,
+    })
 }
 
 /// The requester, those who may decide, auditors and administrators; and who is of such a group by a

@@ -61,7 +61,7 @@ impl Service {
                     record(tx, &verified, policy.digest(), needed, now)
                 })
                 .await?;
-            self.waiters.wake(&request.get().id);
+            self.tell(&request.get().id, &request.get().person, &request.get().role);
             Ok((self.info(&self.policy(), request.signed(), request.get().clone(), Vec::new(), state), waiter))
         })
         .await
@@ -110,9 +110,8 @@ impl Service {
         self.audited(Kind::Withdrawal, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let withdrawal = self.accept::<Withdrawal>(&policy, &signed, now).await?;
-            let id = withdrawal.get().id.clone();
             let service = std::sync::Arc::clone(self);
-            let state = self
+            let (asked, state) = self
                 .store
                 .write(move |tx| {
                     let (case, said) = (service.case(tx, &withdrawal.get().id)?, withdrawal.get());
@@ -128,11 +127,11 @@ impl Service {
                     case.change(tx, &next)?;
                     let event = event(EventKind::Withdrawn, &case.request, now);
                     events::append(tx, Event { statement: Some(withdrawal.digest()), ..event })?;
-                    Ok(next)
+                    Ok((case.request.get().clone(), next))
                 })
                 .await?;
-            self.waiters.wake(&id);
-            Ok((id, state))
+            self.tell(&asked.id, &asked.person, &asked.role);
+            Ok((asked.id, state))
         })
         .await
     }

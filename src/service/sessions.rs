@@ -56,8 +56,6 @@ pub struct Caller {
     pub person: PersonName,
     /// What the pages of this session send back with each call that is more than reading.
     pub form_token: String,
-    /// Whether it is a provider's word, and no key, that says so.
-    pub on_word: bool,
     /// The groups that the provider claims and the policy lets it claim. They widen what is read, and are
     /// never asked where something is decided.
     claimed: BTreeSet<GroupName>,
@@ -71,15 +69,15 @@ impl Caller {
     fn new(policy: &Policy, bearer: &str, session: Session) -> Self {
         let all = [Duty::Admins, Duty::Auditors, Duty::Revokers, Duty::Reviewers];
         let Session { person, opener, until, ends } = session;
-        let (on_word, claimed) = match opener {
-            Opener::Key(_) => (false, BTreeSet::new()),
+        let claimed = match opener {
+            Opener::Key(_) => BTreeSet::new(),
             // The policy of now: a group that it dropped is no longer claimed.
-            Opener::Provider { groups, .. } => (true, groups.into_iter().filter(|g| policy.may_claim(g)).collect()),
+            Opener::Provider { groups, .. } => groups.into_iter().filter(|g| policy.may_claim(g)).collect(),
         };
         let has = |duty: &Duty| policy.has_duty(&person, *duty) || policy.group_has_duty(&claimed, *duty);
         let duties = all.into_iter().filter(has).collect();
         let (form_token, session) = (form_token(bearer), Digest::of(bearer.as_bytes()));
-        Self { person, form_token, on_word, claimed, duties, session, until, ends }
+        Self { person, form_token, claimed, duties, session, until, ends }
     }
 
     /// Whether the caller may read what those who decide on a role read.

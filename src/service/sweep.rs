@@ -28,7 +28,9 @@ impl Service {
             })
             .await?;
         for request in &ended {
-            self.waiters.wake(&request.id);
+            if let Ok(asked) = request.signed.claims::<Request>() {
+                self.tell(&asked.id, &asked.person, &asked.role);
+            }
         }
         Ok(ended.len())
     }

@@ -55,6 +55,8 @@ pub enum Filter {
     Open,
     /// Waiting, approved or active, of one person.
     OpenOf(PersonName),
+    /// Over, of one person; the newest first.
+    EndedOf(PersonName),
     /// The newest, whatever became of them.
     Newest,
 }
@@ -132,12 +134,15 @@ pub fn load(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Stored>, StoreErro
     found.map(|request| with_decisions(tx, request)).transpose()
 }
 
-/// Requests by filter, oldest first (`Newest`: newest first), at most `limit`.
+/// Requests by filter, oldest first where the filter says nothing else, at most `limit`.
 pub fn list(tx: &mut Tx<'_>, filter: &Filter, limit: u32) -> Result<Vec<Stored>, StoreError> {
     let (condition, person) = match filter {
         Filter::Pending => (format!("{OPEN} AND r.state = 'requested' ORDER BY r.created"), None),
         Filter::Open => (format!("{OPEN} ORDER BY r.created"), None),
         Filter::OpenOf(person) => (format!("{OPEN} AND r.person = ?2 ORDER BY r.created"), Some(person.as_str())),
+        Filter::EndedOf(person) => {
+            (format!("NOT ({OPEN}) AND r.person = ?2 ORDER BY r.created DESC"), Some(person.as_str()))
+        }
         Filter::Newest => ("1 = 1 ORDER BY r.created DESC".to_owned(), None),
     };
     let sql = format!(
@@ -179,6 +184,17 @@ pub fn history(
                WHERE r.person = ?1 AND r.role = ?2 AND r.created >= ?3 ORDER BY r.created DESC LIMIT ?4";
     let values = [person.as_str().into(), role.as_str().into(), since.unix().into(), i64::from(limit).into()];
     tx.query(sql, &values, |row| statements::signed(row, 0, &row.digest(2)?))
+}
+
+/// How often each person asked for each role since a moment, and when last. Reads an index, and no request.
+pub fn usage(tx: &mut Tx<'_>, since: Timestamp) -> Result<Vec<(RoleName, PersonName, u64, Timestamp)>, StoreError> {
+    let sql = "SELECT role, person, count(*), max(created) FROM requests WHERE created >= ?1 GROUP BY role, person";
+    tx.query(sql, &[since.unix().into()], |row| {
+        let (role, person) = (row.text(0)?, row.text(1)?);
+        let nonsense = |column| StoreError::nonsense("requests", &role, column);
+        let parsed = (role.parse().map_err(|_| nonsense("role"))?, person.parse().map_err(|_| nonsense("person"))?);
+        Ok::<_, StoreError>((parsed.0, parsed.1, row.int(2)?.unsigned_abs(), Timestamp::from_unix(row.int(3)?)))
+    })
 }
 
 fn with_decisions(tx: &mut Tx<'_>, mut request: Stored) -> Result<Stored, StoreError> {

@@ -21,4 +21,5 @@ mod stores;
 mod support;
 mod verified;
 mod web;
+mod web_acts;
 mod web_sessions;

@@ -55,6 +55,11 @@ impl Browser {
         format!("sk-ecdsa-sha2-nistp256@openssh.com {}", STANDARD.encode(self.blob()))
     }
 
+    /// As `ssh-jit passkey list` shows it.
+    pub(crate) fn fingerprint(&self) -> String {
+        format!("SHA256:{}", STANDARD.encode(Sha256::digest(self.blob())).trim_end_matches('='))
+    }
+
     fn credential(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.blob()))
     }
@@ -251,9 +256,7 @@ fn a_passkey_lives_with_the_ssh_key_behind_it() {
     // Approved in time; but who approved is asked again at the claim.
     bench.load_policy(&policy().replace(&line, ""));
     assert_eq!(bench.claim(&asked).code(), "unknown-key");
-    let passkey = Sha256::digest(carol.blob());
-    let fingerprint = format!("SHA256:{}", STANDARD.encode(passkey).trim_end_matches('='));
-    bench.load_policy(&format!("revoked_keys = [{fingerprint:?}]\n{}", policy()));
+    bench.load_policy(&format!("revoked_keys = [{:?}]\n{}", carol.fingerprint(), policy()));
     assert_eq!(bench.claim(&asked).code(), "revoked-key");
     bench.load_policy(&policy());
     bench.claim(&asked).ok();

@@ -1,5 +1,5 @@
-// What the pages need beyond HTML: a passkey's signature, times in the reader's zone, and a reload when
-// something changed. No framework, nothing from elsewhere, no markup made from text.
+// What the pages need beyond HTML: a passkey's signature, times in the reader's zone, and news without reloading.
+// No framework, nothing from elsewhere, no markup made from text.
 'use strict';
 (() => {
   const one = (selector, root = document) => root.querySelector(selector);
@@ -8,7 +8,9 @@
   const base64 = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer)));
   const base64url = (buffer) => base64(buffer).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '');
   const fromBase64url = (text) => Uint8Array.from(atob(text.replace(/-/g, '+').replace(/_/g, '/')), (c) => c.charCodeAt(0));
-  const say = (text, kind = '') => { const line = one('#message'); if (line) { line.textContent = text; line.className = kind; } };
+  const say = (text, kind = '') => { const line = one('#message'); line.textContent = text; line.className = kind; };
+
+  // --- What a passkey signs ---------------------------------------------------------------------------------
 
   const joined = (...parts) => {
     const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
@@ -28,13 +30,17 @@
   };
 
   const json = async (path, body) => {
-    // The token says that the call comes from a page of this session; pages without a session have none.
-    const headers = { 'Content-Type': 'application/json', 'X-Form-Token': one('body').dataset.token || '' };
-    const options = body ? { method: 'POST', headers, body: JSON.stringify(body) } : {};
-    const answer = await fetch(path, { credentials: 'same-origin', ...options });
+    const headers = { 'Content-Type': 'application/json', 'X-Form-Token': document.body.dataset.token ?? '' };
+    const answer = await fetch(path, body ? { method: 'POST', headers, body: JSON.stringify(body) } : {});
     const data = answer.status === 204 ? null : await answer.json();
-    if (!answer.ok) throw new Error(data && data.message ? data.message : `the service answered ${answer.status}`);
+    if (!answer.ok) throw Object.assign(new Error(data?.message ?? `the service answered ${answer.status}`), { code: data?.code });
     return data;
+  };
+
+  const passkeysOf = async (person) => {
+    const known = await json(`/web/passkeys?person=${encodeURIComponent(person)}`);
+    if (known.length === 0) throw new Error(`there is no passkey of ${person} here; in a terminal: ssh-jit passkey add`);
+    return known;
   };
 
   const sign = async (kind, text, credentials) => {
@@ -58,165 +64,239 @@
     };
   };
 
-  const busy = (form, on) => all('button', form).forEach((button) => { button.disabled = on; });
-  const attempt = async (form, work) => {
-    busy(form, true);
-    try { await work(); } catch (error) { say(error.name === 'NotAllowedError' ? 'no passkey was used; nothing was done' : error.message, 'bad'); }
-    busy(form, false);
-  };
-  const passkeysOf = async (person) => {
-    const known = await json(`/web/passkeys?person=${encodeURIComponent(person)}`);
-    if (known.length === 0) throw new Error('there is no passkey of this name here; enrol one with: ssh-jit passkey add');
-    return known;
-  };
+  // --- What can be done ---------------------------------------------------------------------------------------
 
-  const signIn = (form) => form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    attempt(form, async () => {
-      const person = form.elements.person.value.trim();
-      const draft = await json(`/web/drafts/session?person=${encodeURIComponent(person)}`);
-      await json('/web/session', await sign('session', draft.text, await passkeysOf(person)));
-      localStorage.setItem('person', person);
-      location.assign(form.dataset.next);
-    });
-  });
-
-  // What is about to be signed must be what the page shows; otherwise the page is old, and reloaded.
-  const asShown = (form, statement, seconds, hosts) => {
-    const shown = JSON.parse(form.dataset.shown);
-    const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-    const principals = shown.principals.filter((p) => !p.includes('@') || hosts.includes(p.split('@')[1]));
-    return statement.request === shown.request && statement.requester === shown.requester && statement.role === shown.role
-      && statement.key === shown.key && statement.seconds === seconds && same(statement.hosts, hosts)
-      && same(statement.principals, principals) && same(statement.extensions, shown.extensions)
-      && same(statement.critical_options, shown.critical_options) && statement.policy === shown.policy;
+  // What is about to be signed must be what the page shows; otherwise the page is old.
+  const asShown = (statement, shown, chosen) => {
+    const same = (field, value) => JSON.stringify(statement[field]) === JSON.stringify(value);
+    const principals = shown.principals.filter((p) => !p.includes('@') || chosen.hosts.includes(p.split('@')[1]));
+    const claimable = (Date.parse(statement.claim_by) - Date.parse(statement.at)) / 1000;
+    return ['id', 'request', 'requester', 'role', 'key', 'start', 'extensions', 'critical_options', 'policy'].every((field) => same(field, shown[field]))
+      && same('decision', chosen.decision) && same('comment', chosen.comment) && same('seconds', chosen.seconds)
+      && same('hosts', chosen.hosts) && same('principals', principals) && claimable === shown.claim_within;
   };
 
-  const decide = (form) => form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    attempt(form, async () => {
-      const decision = event.submitter.value;
-      const shown = JSON.parse(form.dataset.shown);
-      const less = event.submitter.name === 'less';
-      const seconds = less ? Number(form.elements.seconds.value) : shown.seconds;
-      const boxes = all('input[name=host]', form);
-      const hosts = less && boxes.length ? boxes.filter((box) => box.checked).map((box) => box.value) : shown.hosts;
-      if (less && boxes.length && hosts.length === 0) throw new Error('choose at least one host');
-      const comment = decision === 'deny' ? form.elements.reason.value.trim() : form.elements.comment.value.trim();
-      if (decision === 'deny' && comment.length < 4) { form.elements.reason.focus(); throw new Error('say why, in 4 characters or more: the requester reads it'); }
-      const draft = await json('/web/drafts/decision', { id: shown.id, decision, seconds, hosts: less ? hosts : [], comment });
-      const statement = JSON.parse(draft.text);
-      if (!asShown(form, statement, seconds, hosts) || statement.decision !== decision || statement.comment !== comment) {
-        throw new Error('the request is not as it was shown; reload the page and look again');
-      }
-      await json('/web/decisions', await sign('approval', draft.text, await passkeysOf(statement.person)));
-      location.reload();
-    });
-  });
+  const decision = async (form) => {
+    const shown = JSON.parse(form.closest('[data-shown]').dataset.shown);
+    const { seconds, comment } = form.elements;
+    const boxes = all('input[name=host]', form);
+    const chosen = {
+      decision: form.dataset.decision,
+      seconds: seconds ? Number(seconds.value) : shown.seconds,
+      hosts: boxes.length ? boxes.filter((box) => box.checked).map((box) => box.value) : shown.hosts,
+      comment: comment ? comment.value.trim() : '',
+    };
+    if (boxes.length && chosen.hosts.length === 0) throw new Error('choose at least one host, or deny it');
+    const draft = await json('/web/drafts/decision', { id: shown.id, ...chosen });
+    if (!asShown(JSON.parse(draft.text), shown, chosen)) {
+      throw Object.assign(new Error('the request, or the policy, is not as it was shown; look at it again'), { code: 'policy-changed' });
+    }
+    return draft.text;
+  };
+  const draft = (kind, body) => async (form) => (await json(`/web/drafts/${kind}`, body(form))).text;
+  const id = (form) => ({ id: form.dataset.id });
 
-  const withdraw = (form) => form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    attempt(form, async () => {
-      const draft = await json('/web/drafts/withdrawal', { id: form.dataset.id });
-      await json('/web/withdrawals', await sign('withdrawal', draft.text, await passkeysOf(JSON.parse(draft.text).person)));
-      location.reload();
-    });
-  });
+  // What each form has signed, in which namespace, where it goes, and what is said when it is done.
+  const acts = {
+    decision: { make: decision, kind: 'approval', path: '/web/decisions', done: (form) => (form.dataset.decision === 'deny' ? 'denied' : 'approved') },
+    withdrawal: { make: draft('withdrawal', id), kind: 'withdrawal', path: '/web/withdrawals', done: () => 'withdrawn' },
+    return: { make: draft('return', id), kind: 'return', path: '/web/returns', done: () => 'given back' },
+    review: {
+      make: draft('review', (form) => ({ ...id(form), outcome: form.elements.outcome.value, comment: form.elements.comment.value.trim() })),
+      kind: 'review', path: '/web/reviews', done: () => 'the review is closed',
+    },
+    removal: { make: draft('removal', (form) => ({ key: form.dataset.key })), kind: 'removal', path: '/web/removals', done: () => 'it signs nothing any more' },
+  };
 
-  const signOut = (form) => form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    attempt(form, async () => { await json('/web/sign-out', {}); location.assign('/sign-in'); });
-  });
+  const act = async (form) => {
+    const { make, kind, path, done } = acts[form.dataset.act];
+    const text = await make(form);
+    const signed = await sign(kind, text, await passkeysOf(JSON.parse(text).person));
+    await json(path, signed);
+    await refresh();
+    say(done(form), 'good');
+  };
+
+  const signIn = async (form) => {
+    const person = form.elements.person.value.trim();
+    const { text } = await json(`/web/drafts/session?person=${encodeURIComponent(person)}`);
+    await json('/web/session', await sign('session', text, await passkeysOf(person)));
+    localStorage.setItem('person', person);
+    location.assign(form.dataset.next);
+  };
+
+  const signOut = async () => { await json('/web/sign-out', {}); location.assign('/sign-in'); };
 
   // Enrolment: the terminal that opened this page waits for what the passkey signs.
-  const enrol = (form) => {
+  const enrol = async (form) => {
     const asked = new URLSearchParams(location.hash.slice(1));
-    const person = asked.get('person') || '';
-    one('#person').textContent = person;
-    form.addEventListener('submit', (event) => {
-      event.preventDefault();
-      attempt(form, async () => {
-        const made = await navigator.credentials.create({
-          publicKey: {
-            challenge: crypto.getRandomValues(new Uint8Array(32)),
-            rp: { id: location.hostname, name: 'ssh-jit' },
-            user: { id: utf8(person), name: person, displayName: person },
-            pubKeyCredParams: [{ type: 'public-key', alg: -7 }],
-            authenticatorSelection: { residentKey: 'preferred', userVerification: 'required' },
-          },
-        });
-        // The last 65 bytes of the SPKI of a P-256 key are its uncompressed point.
-        const point = new Uint8Array(made.response.getPublicKey()).slice(-65);
-        const type = 'sk-ecdsa-sha2-nistp256@openssh.com';
-        const blob = joined(sshString(utf8(type)), sshString(utf8('nistp256')), sshString(point), sshString(utf8(location.hostname)));
-        const print = base64(await crypto.subtle.digest('SHA-256', blob)).replace(/=+$/, '');
-        one('#fingerprint').textContent = `SHA256:${print}`;
-        one('#made').hidden = false;
-        const draft = await json('/web/drafts/enrolment', { person, ssh_key: asked.get('key') || '', key: `${type} ${base64(blob)}` });
-        say('use the passkey once more, to sign');
-        const signed = await sign('enrolment', draft.text, [base64url(made.rawId)]);
-        await json(`/web/enrolments/${encodeURIComponent(asked.get('code') || '')}`, signed);
-        say('now compare the fingerprint in your terminal, and confirm there', 'good');
-        form.hidden = true;
-      });
+    const person = asked.get('person') ?? '';
+    if (!asked.get('code')) throw new Error('this page is opened by a terminal: ssh-jit passkey add');
+    const made = await navigator.credentials.create({
+      publicKey: {
+        challenge: crypto.getRandomValues(new Uint8Array(32)),
+        rp: { id: location.hostname, name: 'ssh-jit' },
+        user: { id: utf8(person), name: person, displayName: person },
+        pubKeyCredParams: [{ type: 'public-key', alg: -7 }],
+        authenticatorSelection: { residentKey: 'preferred', userVerification: 'required' },
+      },
     });
+    // The last 65 bytes of the SPKI of a P-256 key are its uncompressed point.
+    const point = new Uint8Array(made.response.getPublicKey()).slice(-65);
+    const type = 'sk-ecdsa-sha2-nistp256@openssh.com';
+    const blob = joined(sshString(utf8(type)), sshString(utf8('nistp256')), sshString(point), sshString(utf8(location.hostname)));
+    const print = base64(await crypto.subtle.digest('SHA-256', blob)).replace(/=+$/, '');
+    one('#fingerprint').textContent = `SHA256:${print}`;
+    const { text } = await json('/web/drafts/enrolment', { person, ssh_key: asked.get('key') ?? '', key: `${type} ${base64(blob)}` });
+    say('use the passkey once more, to sign');
+    const signed = await sign('enrolment', text, [base64url(made.rawId)]);
+    await json(`/web/enrolments/${encodeURIComponent(asked.get('code'))}`, signed);
+    one('#made').hidden = false;
+    form.hidden = true;
+    say('now compare the fingerprint in your terminal, and confirm there', 'good');
   };
 
+  // --- One thing at a time --------------------------------------------------------------------------------------
+
+  let busy = false;
+  // Somebody else was faster, or the page was old: what is true now is shown, and why nothing came of it.
+  const overtaken = ['not-pending', 'not-active', 'decided-already', 'lapsed', 'policy-changed', 'unknown-request', 'not-approver', 'wider', 'not-eligible', 'replayed'];
+  const explained = (error) => {
+    switch (error.name) {
+      case 'NotAllowedError':
+        return 'no passkey was used, so nothing was done: it was cancelled, or this device does not have it, or it did not check that it is you';
+      case 'SecurityError':
+        return 'passkeys do not work at this address; open the page by the name that the service is configured with';
+      case 'InvalidStateError':
+        return 'this device has a passkey for you already; use it, or remove it first';
+      case 'NotSupportedError':
+        return 'this device cannot make the kind of passkey that is needed (ES256)';
+      case 'TypeError':
+        return 'the service does not answer; nothing was done';
+      default:
+        return error.message;
+    }
+  };
+  const attempt = async (form) => {
+    if (busy) return;
+    busy = true;
+    all('button').forEach((button) => { button.disabled = true; });
+    try {
+      if (!window.PublicKeyCredential && form.dataset.act !== 'sign-out') {
+        throw new Error('this browser has no passkeys here; use another one, or decide in the terminal');
+      }
+      say('');
+      await ({ 'sign-in': signIn, 'sign-out': signOut, enrol }[form.dataset.act] ?? act)(form);
+    } catch (error) {
+      if (error.code === 'unauthenticated') toSignIn();
+      else if (overtaken.includes(error.code)) await refresh().catch(() => {});
+      say(explained(error), 'bad');
+    }
+    busy = false;
+    all('button').forEach((button) => { button.disabled = false; });
+  };
+  document.addEventListener('submit', (event) => {
+    const form = event.target.closest('form[data-act]');
+    if (!form) return;
+    event.preventDefault();
+    attempt(form);
+  });
+
+  // --- What is shown, kept up to date -----------------------------------------------------------------------------
+
+  const toSignIn = () => location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
+
   const localTimes = () => all('time').forEach((time) => {
-    const at = new Date(time.dateTime);
-    time.title = time.dateTime;
+    const at = time.dataset.ahead ? new Date(Date.now() + time.dataset.ahead * 1000) : new Date(time.dateTime);
     const today = at.toDateString() === new Date().toDateString();
     time.textContent = at.toLocaleString([], today ? { timeStyle: 'short' } : { dateStyle: 'medium', timeStyle: 'short' });
+    time.title = `${at.toISOString().slice(0, 16).replace('T', ' ')} UTC`;
   });
   // Text that counts down by whole minutes, so that a screen reader is not told every second.
   const countdowns = () => all('[data-until]').forEach((left) => {
     const minutes = Math.max(0, Math.round((new Date(left.dataset.until) - Date.now()) / 60000));
-    const text = minutes >= 120 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min left` : `${minutes} min left`;
+    const text = minutes >= 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min left` : `${minutes} min left`;
     if (left.textContent !== text) left.textContent = text;
   });
-
-  // `live` says that nobody did this, so that it does not prolong the session.
-  const loadAgain = () => {
-    const here = new URL(location.href);
-    here.searchParams.set('live', '1');
-    location.replace(here);
-  };
-  // Taken off again, so that a person's own reload is one.
-  const takeOffLive = () => {
-    const here = new URL(location.href);
-    here.searchParams.delete('live');
-    if (here.href !== location.href) history.replaceState(null, '', here);
+  const dress = () => {
+    all('[data-js]').forEach((part) => { part.hidden = false; });
+    all('[data-nojs]').forEach((part) => { part.hidden = true; });
+    localTimes();
+    countdowns();
   };
 
-  // The page waits for the service to say that something changed, and is loaded again; what somebody is
-  // writing is not thrown away.
+  // The page as the service has it now: parsed by the browser, never run.
+  const fetched = () => new Promise((resolve, reject) => {
+    const call = new XMLHttpRequest();
+    const query = new URLSearchParams(location.search);
+    query.set('live', '');
+    call.open('GET', `${location.pathname}?${query}`);
+    call.responseType = 'document';
+    call.onload = () => (call.response?.body ? resolve(call.response) : reject(new TypeError()));
+    call.onerror = () => reject(new TypeError());
+    call.send();
+  });
+  // What somebody was doing goes on: what they wrote and opened, and where they were.
+  const carryOver = (from, to) => {
+    all('input[id], select[id]', from).forEach((field) => {
+      const other = to.querySelector(`#${CSS.escape(field.id)}`);
+      if (other) other.value = field.value;
+    });
+    all('input[name=host]', from).forEach((box) => {
+      const other = all('input[name=host]', to).find((one) => one.value === box.value);
+      if (other) other.checked = box.checked;
+    });
+    const opened = all('details[open] > summary', from).map((summary) => summary.textContent);
+    all('details', to).forEach((part) => { part.open = opened.includes(one('summary', part).textContent); });
+  };
+  const place = () => {
+    const here = document.activeElement;
+    const alike = all('a, button, summary, input, select, [tabindex]', one('main')).filter((part) => part.id === here.id && part.textContent === here.textContent);
+    return { alike: (root) => all('a, button, summary, input, select, [tabindex]', root).filter((part) => part.id === here.id && part.textContent === here.textContent)[alike.indexOf(here)], inside: one('main').contains(here) };
+  };
+  let shown = null;
+  const refresh = async () => {
+    const fresh = await fetched();
+    if (!fresh.body.dataset.seen) { toSignIn(); return; }
+    Object.assign(document.body.dataset, fresh.body.dataset);
+    const main = one('main', fresh);
+    const text = main.outerHTML;
+    if (text === shown) return;
+    shown = text;
+    const before = place();
+    carryOver(one('main'), main);
+    document.title = fresh.title;
+    one('main').replaceWith(document.adoptNode(main));
+    dress();
+    if (before.inside) (before.alike(main) ?? main).focus({ preventScroll: true });
+  };
+
+  const pause = (milliseconds) => new Promise((later) => { setTimeout(later, milliseconds); });
+  const visible = () => document.visibilityState === 'visible';
+  // A page that is looked at waits for the service to say that something changed. One that is not looks now and then:
+  // browsers give a site only six connections.
   const live = async () => {
-    let seen = one('body').dataset.seen;
-    for (;;) {
+    for (let failures = 0; ;) {
       try {
-        const answer = await fetch(`/web/changes?seen=${seen}`, { credentials: 'same-origin' });
-        if (answer.status === 401) return;
-        const now = await answer.text();
-        if (answer.ok && now !== seen) {
-          const writing = all('input:not([type=checkbox])').some((field) => field.value !== field.defaultValue);
-          if (!writing) { loadAgain(); return; }
-          say('something changed meanwhile; reload the page to see it', 'warn');
-          seen = now;
-        }
-      } catch { await new Promise((later) => setTimeout(later, 3000)); }
+        const { seen, of } = document.body.dataset;
+        const stop = new AbortController();
+        const hidden = () => { if (!visible()) stop.abort(); };
+        document.addEventListener('visibilitychange', hidden);
+        const answer = visible() ? await fetch(`/web/changes?seen=${seen}${of ? `&of=${of}` : ''}`, { signal: stop.signal }).catch((error) => { if (visible()) throw error; }) : await pause(30000);
+        document.removeEventListener('visibilitychange', hidden);
+        if (answer?.status === 401) { say('you were signed out; reload the page to sign in again', 'warn'); return; }
+        if (answer && !answer.ok) throw new TypeError();
+        if (!busy && (!answer || await answer.text() !== seen)) await refresh();
+        failures = 0;
+      } catch { failures += 1; await pause(Math.min(1000 * 2 ** failures, 30000)); }
     }
   };
 
-  takeOffLive();
-  all('form[data-does=sign-in]').forEach((form) => { form.elements.person.value = localStorage.getItem('person') || ''; signIn(form); });
-  all('form[data-does=decide]').forEach(decide);
-  all('form[data-does=withdraw]').forEach(withdraw);
-  all('form[data-does=sign-out]').forEach(signOut);
-  all('form[data-does=enrol]').forEach(enrol);
-  all('[data-js]').forEach((part) => { part.hidden = false; });
-  all('[data-nojs]').forEach((part) => { part.hidden = true; });
-  localTimes();
-  countdowns();
-  setInterval(countdowns, 15000);
-  if (one('body').dataset.seen) live();
+  dress();
+  const name = one('form[data-act=sign-in] input');
+  if (name) name.value = localStorage.getItem('person') ?? '';
+  const person = one('#person:not(input)');
+  if (person) person.textContent = new URLSearchParams(location.hash.slice(1)).get('person') ?? 'somebody';
+  setInterval(() => { localTimes(); countdowns(); }, 15000);
+  if (document.body.dataset.seen) live();
 })();

@@ -1,0 +1,264 @@
+//! The pages that are lists: what waits, what is mine, who has access, broken glass, roles, passkeys, the log.
+
+use std::collections::BTreeSet;
+
+use askama::Template;
+
+use crate::domain::digest::Digest;
+use crate::domain::event::{Event, EventKind};
+use crate::domain::names::{PersonName, RequestId};
+use crate::domain::policy::Duty;
+use crate::domain::request::State;
+use crate::domain::statement::Outcome;
+use crate::domain::text::visible;
+use crate::domain::time::Timestamp;
+use crate::service::{Caller, EmergencyInfo, PasskeyInfo, RequestInfo, RoleInfo, RoleUsage, StoredEvent, Usage};
+
+use super::request::{Asked, story};
+use super::{Frame, ago, joined, listed, times};
+
+#[derive(Template)]
+#[template(path = "queue.html")]
+pub(in super::super) struct Queue {
+    frame: Frame,
+    rows: Vec<Row>,
+}
+
+#[derive(Template)]
+#[template(path = "mine.html")]
+pub(in super::super) struct Mine {
+    frame: Frame,
+    open: Vec<Row>,
+    ended: Vec<Row>,
+}
+
+#[derive(Template)]
+#[template(path = "active.html")]
+pub(in super::super) struct Active {
+    frame: Frame,
+    rows: Vec<Row>,
+}
+
+/// A request in a list.
+struct Row {
+    asked: Asked,
+    state: State,
+    principals: String,
+    progress: String,
+    others: String,
+}
+
+impl Row {
+    fn of(info: &RequestInfo) -> Self {
+        let needed = info.terms.as_ref().map_or(0, |terms| terms.approvals);
+        Self {
+            asked: Asked::of(info),
+            state: info.state.clone(),
+            principals: info.terms.as_ref().map(|terms| joined(&terms.principals, " ")).unwrap_or_default(),
+            progress: format!("{} of {needed}", info.decisions.len()),
+            others: listed(&info.approvers),
+        }
+    }
+}
+
+impl Row {
+    fn can_be_withdrawn(&self) -> bool {
+        matches!(self.state, State::Requested { .. } | State::Approved { .. })
+    }
+}
+
+fn rows(infos: &[RequestInfo]) -> Vec<Row> {
+    infos.iter().map(Row::of).collect()
+}
+
+impl Queue {
+    pub(in super::super) fn of(frame: Frame, queue: &[RequestInfo]) -> Self {
+        Self { frame, rows: rows(queue) }
+    }
+}
+
+impl Mine {
+    pub(in super::super) fn of(frame: Frame, open: &[RequestInfo], ended: &[RequestInfo]) -> Self {
+        Self { frame, open: rows(open), ended: rows(ended) }
+    }
+}
+
+impl Active {
+    pub(in super::super) fn of(frame: Frame, active: &[RequestInfo]) -> Self {
+        Self { frame, rows: rows(active) }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "emergencies.html")]
+pub(in super::super) struct Emergencies {
+    frame: Frame,
+    rows: Vec<Emergency>,
+    open: usize,
+}
+
+/// A broken glass.
+struct Emergency {
+    id: RequestId,
+    person: PersonName,
+    role: String,
+    category: String,
+    reason: String,
+    serial: String,
+    at: Timestamp,
+    review: Review,
+}
+
+/// Where its review stands, as the reader sees it.
+enum Review {
+    /// Somebody else must close it.
+    Waits,
+    /// The reader can close it.
+    Yours,
+    /// It is closed.
+    Done { person: PersonName, outcome: Outcome, comment: String, at: Timestamp },
+}
+
+impl Emergencies {
+    pub(in super::super) fn of(frame: Frame, caller: &Caller, all: &[EmergencyInfo]) -> Self {
+        let rows = all.iter().map(|info| Emergency::of(caller, info)).collect();
+        Self { frame, rows, open: all.iter().filter(|info| info.review.is_none()).count() }
+    }
+}
+
+impl Emergency {
+    fn of(caller: &Caller, info: &EmergencyInfo) -> Self {
+        let said = &info.statement;
+        let may_review = said.person != caller.person && caller.has_any(&[Duty::Reviewers]);
+        Self {
+            id: said.id.clone(),
+            person: said.person.clone(),
+            role: said.role.to_string(),
+            category: said.category.to_string(),
+            reason: visible(said.reason.as_str()),
+            serial: info.serial.to_string(),
+            at: info.at,
+            review: match &info.review {
+                Some(review) => Review::Done {
+                    person: review.person.clone(),
+                    outcome: review.outcome,
+                    comment: visible(review.comment.as_str()),
+                    at: review.at,
+                },
+                None if may_review => Review::Yours,
+                None => Review::Waits,
+            },
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "roles.html")]
+pub(in super::super) struct Roles {
+    frame: Frame,
+    rows: Vec<Role>,
+}
+
+/// A role of the catalogue.
+struct Role {
+    name: String,
+    description: String,
+    gives: String,
+    lengths: String,
+    requesters: String,
+    approvers: String,
+    used: String,
+    may_request: bool,
+}
+
+impl Roles {
+    pub(in super::super) fn of(frame: Frame, roles: &[RoleInfo], usage: &Usage) -> Self {
+        let rows = roles.iter().map(|info| Role::of(info, &usage.of(&info.name), frame.now)).collect();
+        Self { frame, rows }
+    }
+}
+
+impl Role {
+    fn of(info: &RoleInfo, usage: &RoleUsage, now: Timestamp) -> Self {
+        let (role, names) = (&info.role, |people: &BTreeSet<PersonName>| listed(&people.iter().collect::<Vec<_>>()));
+        let hosts = if role.hosts.is_empty() { String::new() } else { format!(" on {}", listed(&role.hosts)) };
+        let automatic = role.automatic.map(|most| format!("; up to {most} nobody is asked")).unwrap_or_default();
+        let many = if role.approvals == 1 { "one of" } else { &format!("{} of", role.approvals) };
+        Self {
+            name: info.name.to_string(),
+            description: visible(&role.description),
+            gives: format!("{}{hosts}", listed(&role.principals)),
+            lengths: format!("{} unless said otherwise, {} at most{automatic}", role.default, role.max),
+            requesters: names(&role.requesters),
+            approvers: format!("{many} {}", names(&role.approvers)),
+            used: used(usage, now),
+            may_request: info.may_request,
+        }
+    }
+}
+
+fn used(usage: &RoleUsage, now: Timestamp) -> String {
+    let Some(last) = usage.last else { return "never in 90 days".to_owned() };
+    let most = usage.people.iter().take(3).map(|(person, count)| format!("{person} {}", times(*count)));
+    let more = if usage.people.len() > 3 { format!(" and {} more", usage.people.len() - 3) } else { String::new() };
+    let most = joined(&most.collect::<Vec<_>>(), ", ");
+    format!("{} in 90 days, last {}: {most}{more}", times(usage.count()), ago(last, now))
+}
+
+#[derive(Template)]
+#[template(path = "passkeys.html")]
+pub(in super::super) struct Passkeys {
+    frame: Frame,
+    rows: Vec<Passkey>,
+}
+
+struct Passkey {
+    fingerprint: Digest,
+    at: Timestamp,
+    until: Timestamp,
+}
+
+impl Passkeys {
+    pub(in super::super) fn of(frame: Frame, mine: &[PasskeyInfo]) -> Self {
+        let row = |info: &PasskeyInfo| {
+            let said = info.enrolled.get();
+            Passkey { fingerprint: said.key.fingerprint(), at: said.at, until: said.until }
+        };
+        Self { frame, rows: mine.iter().map(row).collect() }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "log.html")]
+pub(in super::super) struct Log {
+    frame: Frame,
+    rows: Vec<Entry>,
+    older: Option<u64>,
+}
+
+/// An event of the log.
+struct Entry {
+    seq: u64,
+    at: Timestamp,
+    words: String,
+    request: Option<RequestId>,
+}
+
+impl Log {
+    /// The newest first; `older` is the number of the next one below.
+    pub(in super::super) fn of(frame: Frame, events: &[StoredEvent], older: Option<u64>) -> Self {
+        let parsed = events.iter().rev().filter_map(|stored| serde_json::from_slice::<Event>(&stored.leaf).ok());
+        let row = |event: Event| Entry {
+            seq: event.seq,
+            at: event.at.second(),
+            words: story(&event),
+            request: event.request.filter(|_| !of_emergency(event.kind)),
+        };
+        Self { frame, rows: parsed.map(row).collect(), older }
+    }
+}
+
+/// The id that such an event names is a broken glass's, and no request has it.
+fn of_emergency(kind: EventKind) -> bool {
+    matches!(kind, EventKind::BreakGlass | EventKind::BreakGlassRefused | EventKind::Reviewed)
+}
