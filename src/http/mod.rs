@@ -4,11 +4,15 @@
 mod answer;
 mod extract;
 mod handlers;
+mod limits;
 mod pages;
 mod routes;
 mod server;
+mod tls;
 mod views;
 mod web;
 
+pub use limits::Limits;
 pub use routes::{Needs, ROUTES, Route, router};
 pub use server::{Listening, bind, serve};
+pub use tls::{Tls, TlsError};
