@@ -209,7 +209,10 @@ fn distrust(error: &ureq::Error) -> Option<String> {
     };
     let rustls::Error::InvalidCertificate(wrong) = rustls else { return None };
     Some(match wrong {
-        CertificateError::UnknownIssuer => "no CA that is believed here signed it".to_owned(),
+        // The signature is wrong when a CA was made anew under its old name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "no CA that is believed here signed it".to_owned()
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is for another name".to_owned()
         }
