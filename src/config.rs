@@ -34,10 +34,10 @@ pub struct ServiceConfig {
     pub tls_cert: Option<PathBuf>,
     /// Its private key, in PEM.
     pub tls_key: Option<PathBuf>,
-    /// How many connections one address may have open, where HTTPS is served.
+    /// How many connections one address may have open, where HTTPS is served and no proxy stands before it.
     #[serde(default = "enough")]
     pub connections_per_address: usize,
-    /// Something else terminates TLS before it: then any address may be listened on.
+    /// Something else takes the connections of clients, with TLS: then any address may be listened on.
     #[serde(default)]
     pub behind_proxy: bool,
     /// By how many seconds windows are shifted early, for hosts whose clocks are behind.

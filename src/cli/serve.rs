@@ -99,7 +99,8 @@ fn blame((certificate, key): (&Path, &Path), error: TlsError) -> Failure {
 fn limits(config: &ServiceConfig) -> Limits {
     let most = getrlimit(Resource::Nofile).maximum;
     let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
-    let per_address = config.tls().map(|_| config.connections_per_address);
+    let sees_clients = config.tls().is_some() && !config.behind_proxy;
+    let per_address = sees_clients.then_some(config.connections_per_address);
     let limits = Limits { per_address, ..Limits::default() };
     // None is without limit.
     limits.with_descriptors(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))

@@ -29,7 +29,7 @@ const DESCRIPTORS_KEPT: u64 = 64;
 /// | limit | value | beyond it |
 /// | --- | --- | --- |
 /// | connections in all | 4,096, and what the file descriptors allow | closed at once |
-/// | connections of one address, an IPv6 one counted by its /64 | `connections_per_address`; HTTPS only | closed at once |
+/// | connections of one address, an IPv6 one counted by its /64 | `connections_per_address`; HTTPS without a proxy only | closed at once |
 /// | TLS handshake | 5 s; HTTPS only | closed |
 /// | line and headers of a request, from the moment that the connection is idle | 10 s | closed |
 /// | line and headers | 16 KiB, 64 headers | 431, closed |

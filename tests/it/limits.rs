@@ -13,6 +13,8 @@ use crate::support::tls::{Authority, ask, secured};
 
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_millis(300);
+/// The same, and long enough to shake hands on a machine with much else to do.
+const HANDSHAKE: Duration = Duration::from_secs(1);
 /// Long enough never to be reached by a test that passes.
 const LONG: Duration = Duration::from_mins(1);
 /// A machine with much else to do may be so late.
@@ -134,7 +136,7 @@ fn who_does_not_read_is_cut_off() {
 fn half_a_handshake_is_cut_off() {
     let bench = Bench::new();
     let authority = Authority::new();
-    let address = bench.listen(Limits { handshake_within: SHORT, ..no_limits() }, Some(tls(&authority)));
+    let address = bench.listen(Limits { handshake_within: HANDSHAKE, ..no_limits() }, Some(tls(&authority)));
     // A record of 512 bytes with a ClientHello, of which more never comes.
     for at_once in [b"".as_slice(), b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
         let mut stream = connect(address);
@@ -142,7 +144,7 @@ fn half_a_handshake_is_cut_off() {
         assert_eq!(until_closed(stream, b"").as_deref(), Some(""));
     }
     let mut stream = secured(address, &authority).unwrap();
-    std::thread::sleep(2 * SHORT);
+    std::thread::sleep(HANDSHAKE + SHORT);
     assert!(ask(&mut stream, "/v1/now").unwrap().starts_with("HTTP/1.1 200"), "it counts until TLS is there only");
 }
 
@@ -215,13 +217,13 @@ fn connections_have_a_number() {
 fn connections_of_one_address_have_a_number() {
     let bench = Bench::new();
     let authority = Authority::new();
-    let limits = Limits { per_address: Some(2), handshake_within: SHORT, ..no_limits() };
+    let limits = Limits { per_address: Some(2), handshake_within: HANDSHAKE, ..no_limits() };
     let address = bench.listen(limits, Some(tls(&authority)));
     let taken = || secured(address, &authority).is_ok_and(|mut stream| ask(&mut stream, "/v1/now").is_ok());
     let (first, second) = (secured(address, &authority).unwrap(), secured(address, &authority).unwrap());
     let begun = Instant::now();
     assert_eq!(until_closed(connect(address), b"").as_deref(), Some(""));
-    assert!(begun.elapsed() < SHORT, "at once, not when the handshake is late: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < HANDSHAKE, "at once, not when the handshake is late: {:?}", begun.elapsed());
     assert!(!taken());
     drop(first);
     soon(taken);

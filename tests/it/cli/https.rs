@@ -26,7 +26,10 @@ fn people_use_it_without_a_proxy() {
     assert!(config.contains(&format!("tls_ca = {:?}\n", world.path("tls-ca.pem"))), "{config}");
     alice.run(&["login", "db-prod", "--for", "10m", "--reason", "replica lag after failover"]).good();
     let id = alice.ask(&["vault", "--reason", "rotate the root token"]);
-    world.as_("carol").run(&["approve", &id]).good();
+    // Nor with one that the environment names: what this reads of the environment is in README.md.
+    let nobody = "http://127.0.0.1:1";
+    let carol = world.as_("carol").env("https_proxy", nobody).env("HTTPS_PROXY", nobody).env("ALL_PROXY", nobody);
+    carol.run(&["approve", &id]).good();
     assert!(alice.run(&["doctor"]).stdout.contains(&format!("ok   service   {} answers", world.url())));
 }
 
@@ -184,9 +187,11 @@ fn any_address_is_its_own() {
 
 #[test]
 fn addresses_are_counted_where_they_are_clients() {
-    for (mut world, expected) in [(World::prepared_for_https(), 1), (World::prepared(), 3)] {
+    let proxy = "behind_proxy = true\n";
+    let https = World::prepared_for_https;
+    for (mut world, more, expected) in [(https(), "", 1), (https(), proxy, 3), (World::prepared(), "", 3)] {
         let text = fs::read_to_string(world.path("ca/ssh-jit.toml")).unwrap();
-        world.write("ca/ssh-jit.toml", &(text + "connections_per_address = 1\n"));
+        world.write("ca/ssh-jit.toml", &(text + "connections_per_address = 1\n" + more));
         world.start();
         let taken = |stream: &TcpStream| {
             stream.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
