@@ -21,6 +21,8 @@ use super::tls::Tls;
 
 /// What time has ended is written down this often; nobody waits for it.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How many connections may wait to be taken; the system may allow fewer.
+const WAITING: i32 = 4096;
 /// How long an end waits for those who are being served.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -36,6 +38,9 @@ pub struct Listening {
 /// Binds the address, for HTTPS where there is something to serve it with.
 pub fn bind(address: SocketAddr, limits: Limits, tls: Option<Tls>) -> io::Result<Listening> {
     let listener = TcpListener::bind(address)?;
+    // Bound with room for 128 that were not taken yet. When they are there, the system drops who comes next, who
+    // tries again after seconds.
+    rustix::net::listen(&listener, WAITING)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok(Listening { listener, limits, tls, address })

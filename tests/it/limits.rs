@@ -235,3 +235,13 @@ fn connections_of_one_address_have_a_number() {
     soon(taken);
     drop((second, silent));
 }
+
+/// Before the service has taken any of them, as after a pause.
+#[test]
+fn a_crowd_may_wait_to_be_taken() {
+    let listening = ssh_jit::http::bind(([127, 0, 0, 1], 0).into(), Limits::default(), None).expect("a port");
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").map_or(128, |n| n.trim().parse().unwrap());
+    let come = || TcpStream::connect_timeout(&listening.address, SOON / 5);
+    let crowd: Vec<TcpStream> = (0..allowed.min(500)).map(|_| come().expect("nobody is dropped")).collect();
+    drop(crowd);
+}
