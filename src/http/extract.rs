@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, STRICT_TRANSPORT_SECURITY};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -19,7 +19,7 @@ use crate::domain::verify::Signed;
 use crate::service::{Caller, Error, Service, Settings};
 use crate::wire::SignedText;
 
-use super::answer::Failure;
+use super::answer::{self, Failure};
 use super::limits::Limits;
 use super::web;
 
@@ -200,7 +200,13 @@ fn foreign(method: &Method, headers: &HeaderMap, settings: &Settings) -> Option<
 /// What every answer tells browsers: load nothing from elsewhere, run no other script, frame nothing, and come
 /// by HTTPS for a year where that is how people open the service.
 pub(super) async fn harden(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let a_page = wants_a_page(&request);
     let mut response = next.run(request).await;
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    let html = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/html");
+    if a_page && failed && !response.headers().get(CONTENT_TYPE).is_some_and(html) {
+        response = answer::as_page(response);
+    }
     for (name, value) in HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
@@ -210,6 +216,13 @@ pub(super) async fn harden(State(service): State<Arc<Service>>, request: Request
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response
+}
+
+/// Whether a person looks at this address, and not a script or a client of the API.
+fn wants_a_page(request: &Request) -> bool {
+    let accepts = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let path = request.uri().path();
+    accepts.is_some_and(|kinds| kinds.contains("text/html")) && !path.starts_with("/v1/") && !path.starts_with("/web/")
 }
 
 const HEADERS: &[(&str, &str)] = &[
