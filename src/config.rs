@@ -34,7 +34,14 @@ pub struct ServiceConfig {
     pub database: String,
     /// The break-glass journal.
     pub journal: PathBuf,
-    /// Something else terminates TLS before it: then any address may be listened on.
+    /// The chain of certificates to serve HTTPS with, in PEM, the service's own first.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub tls_key: Option<PathBuf>,
+    /// How many connections one address may have open, where HTTPS is served and no proxy stands before it.
+    #[serde(default = "enough")]
+    pub connections_per_address: usize,
+    /// Something else takes the connections of clients, with TLS: then any address may be listened on.
     #[serde(default)]
     pub behind_proxy: bool,
     /// By how many seconds windows are shifted early, for hosts whose clocks are behind.
@@ -54,6 +61,10 @@ fn five() -> u32 {
     5
 }
 
+fn enough() -> usize {
+    256
+}
+
 fn many() -> usize {
     100_000
 }
@@ -65,24 +76,40 @@ impl ServiceConfig {
         let text = fs::read_to_string(path).map_err(|e| fail(format!(" {e}; run ssh-jit init to make one")))?;
         let mut config: Self = toml::from_str(&text).map_err(|e| fail(in_file(&text, &e)))?;
         let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        for relative in [&mut config.ca_keys, &mut config.policy, &mut config.journal] {
+        let paths = [&mut config.ca_keys, &mut config.policy, &mut config.journal];
+        let optional = [&mut config.tls_cert, &mut config.tls_key];
+        for relative in paths.into_iter().chain(optional.into_iter().flatten()) {
             *relative = base.join(&relative);
         }
         base.clone_into(&mut config.base);
         if let Some(oidc) = &mut config.oidc {
             oidc.complete(base).map_err(|message| fail(format!(" {message}")))?;
         }
-        if !config.url.starts_with("http://") && !config.url.starts_with("https://") {
-            return Err(fail(" url: write http://... or https://...".to_owned()));
-        }
-        if !config.listen.ip().is_loopback() && !config.behind_proxy {
-            let message = " listen: plain HTTP is served on loopback only; put a proxy with TLS before it and set behind_proxy = true";
-            return Err(fail(message.to_owned()));
-        }
-        if config.clock_skew > 60 {
-            return Err(fail(" clock_skew: at most 60 seconds".to_owned()));
-        }
-        Ok(config)
+        config.doubt().map_or(Ok(config), |doubt| Err(fail(format!(" {doubt}"))))
+    }
+
+    /// The certificate and its key.
+    pub fn tls(&self) -> Option<(&Path, &Path)> {
+        self.tls_cert.as_deref().zip(self.tls_key.as_deref())
+    }
+
+    /// The first setting that cannot be used, alone or beside the others.
+    fn doubt(&self) -> Option<&'static str> {
+        let https = self.url.starts_with("https://");
+        let refused = [
+            (!https && !self.url.starts_with("http://"), "url: write http://... or https://..."),
+            (self.tls_cert.is_some() && self.tls_key.is_none(), "tls_key: it is missing, and tls_cert needs it"),
+            (self.tls_key.is_some() && self.tls_cert.is_none(), "tls_cert: it is missing, and tls_key needs it"),
+            (self.tls().is_some() && !https, "url: with tls_cert it is served as https://..."),
+            (
+                self.tls().is_none() && !self.listen.ip().is_loopback() && !self.behind_proxy,
+                "listen: plain HTTP is served on loopback only; set tls_cert and tls_key, or put a proxy with TLS \
+                 before it and set behind_proxy = true",
+            ),
+            (self.connections_per_address == 0, "connections_per_address: at least 1"),
+            (self.clock_skew > 60, "clock_skew: at most 60 seconds"),
+        ];
+        refused.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
     }
 }
 
@@ -98,6 +125,8 @@ pub struct ClientConfig {
     pub identity: Option<PathBuf>,
     /// The emergency key, either half of the pair.
     pub emergency_identity: Option<PathBuf>,
+    /// The only CAs that are believed to certify the service, in PEM, instead of this machine's.
+    pub tls_ca: Option<PathBuf>,
     /// The instance that must answer; pinned at first contact where it is not set.
     pub instance: Option<InstanceId>,
 }
@@ -122,6 +151,7 @@ impl ClientConfig {
             user: self.user.or(other.user),
             identity: self.identity.or(other.identity),
             emergency_identity: self.emergency_identity.or(other.emergency_identity),
+            tls_ca: self.tls_ca.or(other.tls_ca),
             instance: self.instance.or(other.instance),
         }
     }
@@ -144,7 +174,8 @@ pub struct Environment {
     pub no_color: bool,
     /// The account's name.
     pub account: Option<String>,
-    /// `SSH_JIT_SERVER`, `SSH_JIT_USER`, `SSH_JIT_IDENTITY`, `SSH_JIT_EMERGENCY_IDENTITY`, `SSH_JIT_INSTANCE`.
+    /// `SSH_JIT_SERVER`, `SSH_JIT_USER`, `SSH_JIT_IDENTITY`, `SSH_JIT_EMERGENCY_IDENTITY`, `SSH_JIT_TLS_CA`,
+    /// `SSH_JIT_INSTANCE`.
     pub client: ClientConfig,
 }
 
@@ -159,6 +190,7 @@ impl Environment {
             user: parsed("SSH_JIT_USER")?.map(|v| v.parse().map_err(|e| bad("SSH_JIT_USER", &e))).transpose()?,
             identity: path("SSH_JIT_IDENTITY"),
             emergency_identity: path("SSH_JIT_EMERGENCY_IDENTITY"),
+            tls_ca: path("SSH_JIT_TLS_CA"),
             instance: parsed("SSH_JIT_INSTANCE")?
                 .map(|v| v.parse().map_err(|e| bad("SSH_JIT_INSTANCE", &e)))
                 .transpose()?,

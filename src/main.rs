@@ -12,5 +12,8 @@ fn main() -> ExitCode {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    // One implementation of cryptography for all TLS. It was installed already only if somebody else did, and
+    // there is nobody else.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     ssh_jit::cli::run()
 }

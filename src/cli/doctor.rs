@@ -50,7 +50,7 @@ fn service(context: &Context) -> Finding {
     let look = || {
         let url = context.config.server.as_deref();
         let url = url.ok_or_else(|| Failure::new("no service is known").hint("ssh-jit setup --server URL"))?;
-        let now: Now = Api::new(url).get("/v1/now")?;
+        let now: Now = Api::new(url, context.config.tls_ca.as_deref())?.get("/v1/now")?;
         Ok(format!("{url} answers, version {}", now.version))
     };
     finding("service", look())

@@ -1,8 +1,6 @@
 //! `ssh-jit done`: gives access back before it ends, and leaves nothing of it here.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
+use crate::client::certificate::blob;
 use crate::client::state::Pending;
 use crate::client::subject::Subject;
 use crate::domain::statement::{Is, Return, Statement as _, Version, to_bytes};
@@ -24,7 +22,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let held = pending.certificate.as_ref().ok_or_else(|| {
         Failure::new(format!("{} has no certificate yet", pending.id)).hint(format!("ssh-jit withdraw {}", pending.id))
     })?;
-    let certificate = held.certificate.split(' ').nth(1).and_then(|b64| STANDARD.decode(b64).ok());
+    let certificate = blob(&held.certificate);
     let file = person.service.state.key_path(&pending.id);
     let mut subject = Subject::find(&pending.key, &file, person.agent(), certificate.as_deref())?;
     let (instance, name, nonce, at) = person.preamble()?;
@@ -41,7 +39,31 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     };
     let bytes = to_bytes(&given);
     let signature = subject.sign(Return::KIND.namespace(), &bytes)?;
-    let changed: Changed = person.service.api.post("/v1/returns", &text(bytes, &signature))?;
+    let changed = match person.service.api.post::<Changed>("/v1/returns", &text(bytes, &signature)) {
+        Err(error) if error.code() == Some("not-active") => None,
+        changed => Some(changed?),
+    };
+    clear_away(context, &person, &pending)?;
+    match changed {
+        Some(changed) if context.ui.json => context.ui.data(&changed),
+        None if context.ui.json => context.ui.data(&serde_json::json!({ "id": pending.id, "state": null })),
+        Some(_) => {
+            let role = &pending.role;
+            context.ui.good(format_args!("{role} is given back; the key and its certificate are gone from here"));
+        }
+        None => {
+            let role = &pending.role;
+            context
+                .ui
+                .good(format_args!("{role} was over already; the key and its certificate are gone from here now"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Leaves nothing of a request here: neither in the agent nor in the state folder.
+pub(super) fn clear_away(context: &Context, person: &Person<'_>, pending: &Pending) -> Result<(), Failure> {
+    let certificate = pending.certificate.as_ref().and_then(|held| blob(&held.certificate));
     if let Some(mut agent) = person.agent() {
         for blob in [certificate.as_deref(), Some(pending.key.blob())].into_iter().flatten() {
             // It holds one of the two, or none any more.
@@ -49,13 +71,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         }
     }
     person.service.state.forget(&pending.id)?;
-    ssh_config::write(context, &person.service)?;
-    if context.ui.json {
-        context.ui.data(&changed);
-    } else {
-        context.ui.good(format_args!("{} is given back; the key and its certificate are gone from here", pending.role));
-    }
-    Ok(Exit::Done)
+    ssh_config::write(context, &person.service)
 }
 
 fn choose(person: &Person<'_>, typed: Option<&str>) -> Result<Pending, Failure> {

@@ -108,6 +108,10 @@ impl From<ApiError> for Failure {
                     _ => failure,
                 }
             }
+            ApiError::Untrusted { .. } => Self { code: "untrusted".to_owned(), ..failure }
+                .hint("if the service has a CA of its own, name its file: --tls-ca FILE"),
+            ApiError::Plain { .. } => failure.exit(Exit::Misuse).hint("write https://HOST"),
+            ApiError::Roots { .. } => failure,
             ApiError::Nonsense { .. } => Self { code: "nonsense".to_owned(), ..failure }.hint("see --server"),
         }
     }

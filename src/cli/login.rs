@@ -19,7 +19,7 @@ use crate::wire::{Certified, DecisionView, RequestView, StateView, Submitted};
 
 use super::person::{Person, text};
 use super::ui::{length, time};
-use super::{Context, Exit, Failure, ssh_config};
+use super::{Context, Exit, Failure, done, ssh_config};
 
 /// What `login` takes.
 #[derive(clap::Args)]
@@ -57,7 +57,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         Failure::misuse("a reason is needed: whoever decides reads it")
             .hint(format!("ssh-jit login {role} --reason \"...\""))
     })?;
-    if let Some((pending, held)) = living(&person, &role)?.filter(|_| args.hosts.is_empty()) {
+    if let Some((pending, held)) = living(context, &person, &role)?.filter(|_| args.hosts.is_empty()) {
         let until = time(held.valid_before, person.now()?);
         let said = format!("you have {role} until {until}; ssh-jit done gives it back");
         return have(&person, &pending, &held, &said);
@@ -74,13 +74,29 @@ fn resumed(person: &Person<'_>, target: &str) -> Result<Option<RequestId>, Failu
     Ok(Some(id).filter(|_| meant))
 }
 
-/// A certificate for this role that lives, and whose key is at hand. Broken glass is no reason not to ask.
-fn living(person: &Person<'_>, role: &RoleName) -> Result<Option<(Pending, Held)>, Failure> {
+/// A certificate for this role that lives, and whose key is at hand. Broken glass is no reason not to ask. What
+/// was ended elsewhere, in the browser for one, is cleared away here.
+fn living(context: &Context, person: &Person<'_>, role: &RoleName) -> Result<Option<(Pending, Held)>, Failure> {
     let now = person.now()?;
     let all = person.service.state.all_pending()?.into_iter();
     let mine = all.filter(|p| p.person == person.name && p.role == *role && p.emergency.is_none());
-    let held = mine.filter_map(|p| p.certificate.clone().map(|held| (p, held)));
-    Ok(held.into_iter().find(|(p, held)| held.valid_before > now.plus(30) && at_hand(person, p, held)))
+    for (pending, held) in mine.filter_map(|p| p.certificate.clone().map(|held| (p, held))) {
+        if held.valid_before <= now.plus(30) || !at_hand(person, &pending, &held) {
+            continue;
+        }
+        if !ended_elsewhere(person, &pending) {
+            return Ok(Some((pending, held)));
+        }
+        done::clear_away(context, person, &pending)?;
+    }
+    Ok(None)
+}
+
+/// Whether the service says so. When it says nothing, the certificate speaks for itself.
+fn ended_elsewhere(person: &Person<'_>, pending: &Pending) -> bool {
+    let path = format!("/v1/requests/{}/wait?seconds=0", pending.id);
+    let view: Result<RequestView, _> = person.service.api.get_as(&path, &pending.waiter);
+    view.is_ok_and(|view| matches!(view.state, StateView::Returned { .. } | StateView::Revoked { .. }))
 }
 
 /// Whether its key was not lost: an agent forgets everything when it ends.

@@ -59,6 +59,9 @@ struct Global {
     /// Your key, either half [config: identity, environment: SSH_JIT_IDENTITY]
     #[arg(long, global = true, value_name = "FILE")]
     identity: Option<std::path::PathBuf>,
+    /// The only CAs to believe, for a service with a CA of its own [config: tls_ca, environment: SSH_JIT_TLS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_ca: Option<std::path::PathBuf>,
     /// The instance that must answer [config: instance, environment: SSH_JIT_INSTANCE]
     #[arg(long, global = true, value_name = "HEX")]
     instance: Option<InstanceId>,
@@ -169,6 +172,7 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
                 user: cli.global.user,
                 identity: cli.global.identity,
                 emergency_identity: None,
+                tls_ca: cli.global.tls_ca,
                 instance: cli.global.instance,
             };
             let file = ClientConfig::load(&environment.config.join("config.toml"))?;

@@ -49,7 +49,8 @@ impl Service {
             return Err(Failure::misuse(format!("server: {url:?} is no address of a service"))
                 .hint("write http://HOST:PORT or https://HOST"));
         }
-        let (api, state) = (Api::new(url), State::open(&context.environment.state, url)?);
+        let (api, state) =
+            (Api::new(url, context.config.tls_ca.as_deref())?, State::open(&context.environment.state, url)?);
         let now: Now = api.get("/v1/now")?;
         let ahead = now.now.second().since(context.clock.now().second());
         let trust = pinned(context, &api, &state, &now)?;

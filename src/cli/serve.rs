@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -12,7 +13,8 @@ use crate::ca::{self, Keys, Passphrase};
 use crate::clock::Clock;
 use crate::config::{Environment, ServiceConfig};
 use crate::domain::policy::Policy;
-use crate::http;
+use crate::files;
+use crate::http::{self, Limits, Tls, TlsError};
 use crate::service::{self, Parts, Service, Settings};
 use crate::store::Store;
 
@@ -33,26 +35,30 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     log_to_stderr();
     let config = ServiceConfig::load(&args.config)?;
     let keys = Keys::load(&config.ca_keys, || passphrase(environment, args.passphrase_fd))?;
+    let settings = Settings {
+        clock_skew: config.clock_skew,
+        remembered: config.remembered,
+        origin: config.url.trim_end_matches('/').to_ascii_lowercase(),
+        oidc: config.oidc.clone(),
+    };
+    let tls = load_tls(&config, settings.relying_party())?;
+    let limits = limits(&config);
     let parts = Parts {
         store: Store::open(&config.database, &config.base)?,
         signed_trust: ca::read_trust(&config.ca_keys)?,
         journal: service::open_journal(&config.journal, &keys)?,
         policy: load_policy(&config.policy)?,
         clock: Clock::System,
-        settings: Settings {
-            clock_skew: config.clock_skew,
-            remembered: config.remembered,
-            origin: config.url.trim_end_matches('/').to_ascii_lowercase(),
-            oidc: config.oidc.clone(),
-        },
+        settings,
         keys,
     };
-    let listening = http::bind(config.listen).map_err(|e| Failure::new(format!("listen: {}: {e}", config.listen)))?;
+    let listening = http::bind(config.listen, limits, tls.clone())
+        .map_err(|e| Failure::new(format!("listen: {}: {e}", config.listen)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let service = Service::start(parts).await?;
         let end = asked_to_end()?;
-        tokio::spawn(reload_on_hangup(Arc::clone(&service), config.policy.clone(), signal(SignalKind::hangup())?));
+        tokio::spawn(reload_on_hangup(Arc::clone(&service), config, tls, signal(SignalKind::hangup())?));
         // Printed when connections and signals are taken: whoever waits for this line need not try.
         ui.say(format_args!("listening on {}, instance {}", listening.address, service.trust().instance));
         http::serve(listening, service, end).await?;
@@ -66,18 +72,67 @@ pub(super) fn load_policy(path: &Path) -> Result<Policy, Failure> {
     Policy::parse(&text).map_err(|e| Failure::new(format!("{}:{e}", path.display())))
 }
 
-/// SIGHUP: the new policy, whole, or the old one stays.
-async fn reload_on_hangup(service: Arc<Service>, path: PathBuf, mut hangups: Signal) {
+/// What HTTPS is served with, if it is.
+fn load_tls(config: &ServiceConfig, host: &str) -> Result<Option<Tls>, Failure> {
+    let Some(files) = config.tls() else { return Ok(None) };
+    let (certificate, key) = read_pair(files)?;
+    Tls::new(host, &certificate, &key).map(Some).map_err(|e| blame(files, e))
+}
+
+/// Reads a certificate, and a key that nobody else can read. The error begins with file and field.
+fn read_pair((certificate, key): (&Path, &Path)) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), Failure> {
+    let unread = |path: &Path, field, e| Failure::new(format!("{}: {field}: {e}", path.display()));
+    Ok((
+        fs::read(certificate).map_err(|e| unread(certificate, "tls_cert", e))?,
+        files::read_private(key).map_err(|e| unread(key, "tls_key", e))?,
+    ))
+}
+
+fn blame((certificate, key): (&Path, &Path), error: TlsError) -> Failure {
+    match error {
+        TlsError::Certificate(what) => Failure::new(format!("{}: tls_cert: {what}", certificate.display())),
+        TlsError::Key(what) => Failure::new(format!("{}: tls_key: {what}", key.display())),
+    }
+}
+
+/// The limits of connections, after this process was allowed as many files as it may have. Where a sandbox
+/// forbids that, the limits are lower.
+fn limits(config: &ServiceConfig) -> Limits {
+    let most = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    let sees_clients = config.tls().is_some() && !config.behind_proxy;
+    let per_address = sees_clients.then_some(config.connections_per_address);
+    let limits = Limits { per_address, ..Limits::default() };
+    // None is without limit.
+    limits.with_descriptors(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+/// SIGHUP: the new policy, whole, or the old one stays; and so with the certificate, whatever became of the
+/// policy.
+async fn reload_on_hangup(service: Arc<Service>, config: ServiceConfig, tls: Option<Tls>, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
-        let loaded = match load_policy(&path) {
-            Ok(policy) => service.load_policy(policy, false).await.map_err(|e| e.to_string()),
-            Err(failure) => Err(failure.message),
-        };
-        match loaded {
+        match reload_policy(&service, &config.policy).await {
             Ok(()) => tracing::info!(policy = %service.policy().digest(), "policy loaded"),
             Err(error) => tracing::error!(error, "the policy was refused; the running one stays"),
         }
+        match tls.as_ref().zip(config.tls()).map(|(tls, files)| reload_tls(tls, files)) {
+            Some(Ok(())) => tracing::info!("certificate loaded"),
+            Some(Err(failure)) => {
+                tracing::error!(error = failure.message, "the certificate was refused; the running one stays");
+            }
+            None => {}
+        }
     }
+}
+
+async fn reload_policy(service: &Service, path: &Path) -> Result<(), String> {
+    let policy = load_policy(path).map_err(|failure| failure.message)?;
+    service.load_policy(policy, false).await.map_err(|e| e.to_string())
+}
+
+fn reload_tls(tls: &Tls, files: (&Path, &Path)) -> Result<(), Failure> {
+    let (certificate, key) = read_pair(files)?;
+    tls.reload(&certificate, &key).map_err(|e| blame(files, e))
 }
 
 fn asked_to_end() -> io::Result<impl Future<Output = ()> + Send + 'static> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::person::Service;
 use super::{Context, Exit, Failure, ssh_config};
 
-/// What `setup` takes, beside `--server`, `--user` and `--identity`.
+/// What `setup` takes, beside `--server`, `--user`, `--identity` and `--tls-ca`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Your emergency key, either half, if you have one
@@ -52,6 +52,9 @@ fn configuration(config: &crate::config::ClientConfig, service: &Service) -> Res
     }
     if let Some(identity) = &config.emergency_identity {
         table.insert("emergency_identity".to_owned(), absolute(identity)?.into());
+    }
+    if let Some(file) = &config.tls_ca {
+        table.insert("tls_ca".to_owned(), absolute(file)?.into());
     }
     table.insert("instance".to_owned(), service.trust.instance.to_string().into());
     Ok(table.to_string())

@@ -1,12 +1,14 @@
 //! Answers: the one table from errors to statuses.
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 
 use crate::domain::refusal::Refusal;
 use crate::service::Error;
 use crate::wire::Problem;
+
+use super::pages::{Frame, Message, page};
 
 /// An error on its way out.
 pub(super) struct Failure {
@@ -22,8 +24,27 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json(self.problem)).into_response()
+        let told = Told(self.problem.message.clone());
+        (self.status, Extension(told), Json(self.problem)).into_response()
     }
+}
+
+/// The words of a failure, kept beside its JSON for whoever would rather have a page.
+#[derive(Clone)]
+struct Told(String);
+
+/// A failure as a page, for browsers that asked for one.
+pub(super) fn as_page(failed: Response) -> Response {
+    let text = match failed.extensions().get::<Told>() {
+        Some(Told(text)) => text.clone(),
+        None => "The address makes no sense here.".to_owned(),
+    };
+    let title = match failed.status() {
+        StatusCode::NOT_FOUND => "There is no such page",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR => "This does not work now",
+        _ => "This does not work",
+    };
+    (failed.status(), page(&Message { frame: Frame::nobody(), title, text })).into_response()
 }
 
 impl From<Error> for Failure {

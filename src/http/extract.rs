@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -19,7 +19,8 @@ use crate::domain::verify::Signed;
 use crate::service::{Caller, Error, Service, Settings};
 use crate::wire::SignedText;
 
-use super::answer::Failure;
+use super::answer::{self, Failure};
+use super::limits::Limits;
 use super::web;
 
 /// A signed statement: the whole body of every request that changes something.
@@ -39,8 +40,12 @@ pub(super) struct Body<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Failure;
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let body = Bytes::from_request(request, state).await;
+        let within = request.extensions().get::<Limits>().copied().unwrap_or_default().body_within;
+        // As a whole: a byte now and then would be progress for ever.
+        let body = tokio::time::timeout(within, Bytes::from_request(request, state)).await;
+        let late = |_| Failure::new(StatusCode::REQUEST_TIMEOUT, "body", "body: it did not arrive in time");
         let body = body
+            .map_err(late)?
             .map_err(|e| Failure::new(e.status(), "body", "body: it could not be read, or is longer than 128 KiB"))?;
         let parsed = serde_json::from_slice(&body);
         parsed.map(Self).map_err(|e| Failure::new(StatusCode::BAD_REQUEST, "malformed", format!("body: {e}")))
@@ -192,15 +197,32 @@ fn foreign(method: &Method, headers: &HeaderMap, settings: &Settings) -> Option<
     (method != Method::GET && !ours).then(|| Failure::new(StatusCode::FORBIDDEN, "cross-site", message))
 }
 
-/// What every answer tells browsers: load nothing from elsewhere, run no other script, frame nothing.
-pub(super) async fn harden(request: Request, next: Next) -> Response {
+/// What every answer tells browsers: load nothing from elsewhere, run no other script, frame nothing, and come
+/// by HTTPS for a year where that is how people open the service.
+pub(super) async fn harden(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let a_page = wants_a_page(&request);
     let mut response = next.run(request).await;
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    let html = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/html");
+    if a_page && failed && !response.headers().get(CONTENT_TYPE).is_some_and(html) {
+        response = answer::as_page(response);
+    }
     for (name, value) in HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if service.settings().origin.starts_with("https://") {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     response
+}
+
+/// Whether a person looks at this address, and not a script or a client of the API.
+fn wants_a_page(request: &Request) -> bool {
+    let accepts = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let path = request.uri().path();
+    accepts.is_some_and(|kinds| kinds.contains("text/html")) && !path.starts_with("/v1/") && !path.starts_with("/web/")
 }
 
 const HEADERS: &[(&str, &str)] = &[

@@ -6,12 +6,16 @@ mod answer;
 mod assets;
 mod extract;
 mod handlers;
+mod limits;
 mod oidc;
 mod pages;
 mod routes;
 mod server;
+mod tls;
 mod views;
 mod web;
 
+pub use limits::Limits;
 pub use routes::{Needs, ROUTES, Route, router};
 pub use server::{Listening, bind, serve};
+pub use tls::{Tls, TlsError};

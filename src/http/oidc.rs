@@ -48,8 +48,7 @@ pub(super) async fn back(State(service): On, headers: HeaderMap, Query(brought):
     let answer = match service.finish_sign_in(brought).await {
         Ok((opened, next)) => {
             let session = (SET_COOKIE, web::session_cookie(&opened, service.now().second()));
-            (AppendHeaders([session]), page(&SignedIn { frame: Frame::nobody(service.now().second()), next }))
-                .into_response()
+            (AppendHeaders([session]), page(&SignedIn { frame: Frame::nobody(), next })).into_response()
         }
         Err(error) => not_signed_in(&service, error),
     };
@@ -77,6 +76,5 @@ fn not_signed_in(service: &Service, error: SignInError) -> Response {
         }
         SignInError::Service(error) => return Failure::from(error).into_response(),
     };
-    (status, page(&Message { frame: Frame::nobody(service.now().second()), title: "Not signed in", text }))
-        .into_response()
+    (status, page(&Message { frame: Frame::nobody(), title: "Not signed in", text })).into_response()
 }

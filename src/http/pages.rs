@@ -44,9 +44,16 @@ const PAGES: [(&str, &str); 6] = [
 ];
 
 impl Frame {
-    /// Around a page for somebody who has not signed in.
-    pub(super) fn nobody(now: Timestamp) -> Self {
-        Self { person: None, path: "", now, follows: None, token: String::new(), reads_log: false }
+    /// Around a page for somebody who has not signed in: it shows no times, so it needs none.
+    pub(super) fn nobody() -> Self {
+        Self {
+            person: None,
+            path: "",
+            now: Timestamp::from_unix(0),
+            follows: None,
+            token: String::new(),
+            reads_log: false,
+        }
     }
 
     /// Around a page that follows what concerns the caller. `seen` was read before what the page shows.
@@ -81,10 +88,11 @@ impl Frame {
     fn left(&self, until: &Timestamp) -> Safe<String> {
         let minutes = (until.since(self.now) + 30).max(0) / 60;
         let shown = match (minutes / 60, minutes % 60) {
-            (0, minutes) => format!("{minutes} min left"),
-            (hours, minutes) => format!("{hours} h {minutes} min left"),
+            (0, minutes) => format!("{minutes}m"),
+            (hours, 0) => format!("{hours}h"),
+            (hours, minutes) => format!("{hours}h{minutes}m"),
         };
-        Safe(format!("<span data-until=\"{until}\">{shown}</span>"))
+        Safe(format!("<span data-until=\"{until}\">{shown} left</span>"))
     }
 
     /// The name of this page, for the folded menu.
@@ -133,6 +141,26 @@ pub(super) fn page(template: &impl Template) -> Response {
     }
 }
 
+/// So many rows come on a page of a list: it stays small, and quick.
+pub(super) const ROWS: u32 = 40;
+
+/// Which page of a list this is, and whether there are others.
+struct Pager {
+    page: u32,
+    last: u32,
+}
+
+impl Pager {
+    fn new(page: u32, rows: u64, a_page: u32) -> Self {
+        Self { page, last: u32::try_from(rows.div_ceil(u64::from(a_page))).unwrap_or(u32::MAX).max(1) }
+    }
+}
+
+/// The rows of one page of a list that is at hand as a whole.
+fn page_of<T>(all: &[T], page: u32, a_page: u32) -> &[T] {
+    all.chunks(a_page as usize).nth(page.saturating_sub(1) as usize).unwrap_or_default()
+}
+
 fn joined<T: ToString>(items: &[T], between: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
@@ -146,9 +174,13 @@ fn listed<T: ToString>(items: &[T]) -> String {
     }
 }
 
-/// `once`, `23 times`.
+/// `once`, `twice`, `23 times`.
 fn times(count: u64) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+    match count {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        count => format!("{count} times"),
+    }
 }
 
 /// `within a day`, `3 days ago`.

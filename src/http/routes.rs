@@ -11,10 +11,8 @@ use crate::domain::policy::Duty;
 use crate::domain::statement::Kind;
 use crate::service::Service;
 
+use super::limits::LONGEST_BODY;
 use super::{acts, answer, assets, extract, handlers, oidc, web};
-
-/// No body is longer: a statement of the greatest length, quoted as JSON, and its signature.
-const LONGEST_BODY: usize = 128 * 1024;
 
 /// What a caller must show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +136,6 @@ pub fn router(service: &Arc<Service>) -> Router {
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::not_allowed)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .layer(axum::middleware::from_fn(extract::harden))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(service), extract::harden))
         .with_state(Arc::clone(service))
 }

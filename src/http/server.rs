@@ -1,37 +1,49 @@
-//! The listener: limits on slow clients, a graceful end, and the work that runs beside.
+//! The listener: plain or HTTPS, within the limits, with a graceful end, and the work that runs beside.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::Handle;
+use axum::{Extension, Router};
+use axum_server::accept::Accept;
+use axum_server::tls_rustls::RustlsAcceptor;
+use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use crate::service::Service;
 
+use super::limits::{LONGEST_HEAD, Limiting, Limits, MOST_HEADERS};
 use super::routes::router;
+use super::tls::Tls;
 
-/// A client that has not sent its headers by then is cut off (without a timer hyper waits for ever).
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// What time has ended is written down this often; nobody waits for it.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How many connections may wait to be taken; the system may allow fewer.
+const WAITING: i32 = 4096;
 /// How long an end waits for those who are being served.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// A bound listener.
 pub struct Listening {
     listener: TcpListener,
+    limits: Limits,
+    tls: Option<Tls>,
     /// Where it listens, with the port that the system chose when 0 was asked for.
     pub address: SocketAddr,
 }
 
-/// Binds the address.
-pub fn bind(address: SocketAddr) -> io::Result<Listening> {
+/// Binds the address, for HTTPS where there is something to serve it with.
+pub fn bind(address: SocketAddr, limits: Limits, tls: Option<Tls>) -> io::Result<Listening> {
     let listener = TcpListener::bind(address)?;
+    // Bound with room for 128 that were not taken yet. When they are there, the system drops who comes next, who
+    // tries again after seconds.
+    rustix::net::listen(&listener, WAITING)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    Ok(Listening { listener, address })
+    Ok(Listening { listener, limits, tls, address })
 }
 
 /// Serves until `end` is ready.
@@ -40,17 +52,42 @@ pub async fn serve(
     service: Arc<Service>,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let Listening { listener, limits, tls, .. } = listening;
     let handle = Handle::new();
-    let mut server = axum_server::from_tcp(listening.listener)?.http1_only().handle(handle.clone());
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
+    let server = axum_server::from_tcp(listener)?.handle(handle.clone());
     tokio::spawn(async move {
         end.await;
         handle.graceful_shutdown(Some(GRACE));
     });
     let sweeping = tokio::spawn(sweep(Arc::clone(&service)));
-    let served = server.serve(router(&service).into_make_service()).await;
+    let routes = router(&service).layer(Extension(limits));
+    let limiting = Limiting::new(limits);
+    let served = match tls {
+        None => run(server.acceptor(limiting), limits, routes).await,
+        Some(tls) => {
+            // Counted first: whoever is over a limit costs no cryptography.
+            let secured = RustlsAcceptor::new(tls.config()).handshake_timeout(limits.handshake_within);
+            run(server.acceptor(secured.acceptor(limiting)), limits, routes).await
+        }
+    };
     sweeping.abort();
     served
+}
+
+async fn run<A>(server: Server<SocketAddr, A>, limits: Limits, routes: Router) -> io::Result<()>
+where
+    A: Accept<TcpStream, Router, Service = Router> + Clone + Send + Sync + 'static,
+    A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    A::Future: Send,
+{
+    // Last of what makes a server: another acceptor would have it guess the protocol again, and hyper waits for
+    // ever for the bytes to guess by.
+    let mut server = server.http1_only();
+    let mut builder = server.http_builder().http1();
+    // The buffer holds line and headers, and limits them. Without a timer hyper waits for ever.
+    builder.max_buf_size(LONGEST_HEAD).max_headers(MOST_HEADERS);
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.headers_within);
+    server.serve(routes.into_make_service()).await
 }
 
 async fn sweep(service: Arc<Service>) {

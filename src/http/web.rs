@@ -16,11 +16,11 @@ use crate::domain::policy::Duty;
 use crate::domain::refusal::Refusal;
 use crate::domain::statement::Session;
 use crate::domain::time::Timestamp;
-use crate::service::{Caller, Holder, Listing, Opened, Service, Topic};
+use crate::service::{Caller, Holder, Listing, Opened, Part, Service, Topic};
 
 use super::acts::FromBrowser;
 use super::answer::Failure;
-use super::extract::{Body, Named, Reader};
+use super::extract::{Body, Reader};
 use super::pages::{self, Frame, Message, page};
 
 type On = State<Arc<Service>>;
@@ -29,12 +29,29 @@ type Answer<T> = Result<Json<T>, Failure>;
 /// The longest that a page waits for a change before it asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
 /// So many events come on one page of the log.
-const LOG_PAGE: u64 = 100;
+const LOG_PAGE: u64 = 80;
 
 #[derive(Deserialize)]
 pub(super) struct Next {
     #[serde(default)]
     next: String,
+}
+
+/// Where in a long list a page is: from 1.
+#[derive(Deserialize)]
+pub(super) struct At {
+    #[serde(default = "first")]
+    page: u32,
+}
+
+fn first() -> u32 {
+    1
+}
+
+impl At {
+    fn part(&self) -> Part {
+        Part { skip: self.page.saturating_sub(1).saturating_mul(pages::ROWS), most: pages::ROWS }
+    }
 }
 
 impl Next {
@@ -53,49 +70,81 @@ fn frame(service: &Service, caller: &Caller, path: &'static str) -> Frame {
 
 pub(super) async fn sign_in(State(service): On, Query(next): Query<Next>) -> Response {
     let provider = service.provider_host().map(str::to_owned);
-    page(&pages::SignIn { frame: Frame::nobody(service.now().second()), next: next.of_ours(), provider })
+    page(&pages::SignIn { frame: Frame::nobody(), next: next.of_ours(), provider })
 }
 
-pub(super) async fn enrol(State(service): On) -> Response {
-    page(&pages::Enrol { frame: Frame::nobody(service.now().second()) })
+pub(super) async fn enrol() -> Response {
+    page(&pages::Enrol { frame: Frame::nobody() })
 }
 
-pub(super) async fn queue(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
+pub(super) async fn queue(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(at): Query<At>,
+) -> Result<Response, Failure> {
     let frame = frame(&service, &caller, "/");
-    Ok(page(&pages::Queue::of(frame, &service.queue(&caller).await?)))
+    let queue = service.listed(&caller, Listing::Queue, at.part()).await?;
+    Ok(page(&pages::Queue::of(frame, &queue, at.page)))
 }
 
-pub(super) async fn request(State(service): On, Reader(caller): Reader, Named(id): Named) -> Result<Response, Failure> {
+pub(super) async fn request(
+    State(service): On,
+    Reader(caller): Reader,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
     let frame = frame(&service, &caller, "");
-    let Ok((info, events)) = service.request(&caller, &id).await else {
+    let found = match id.parse() {
+        Ok(id) => service.request(&caller, &id).await.ok(),
+        Err(_) => None,
+    };
+    let Some((info, events)) = found else {
         let text = "There is no request of this id that you may see.".to_owned();
         return Ok((StatusCode::NOT_FOUND, page(&Message { frame, title: "No such request", text })).into_response());
     };
     let (history, usage) = (service.history(&info).await?, service.usage().await?);
-    let queue = service.queue(&caller).await?;
+    // This one may be the first of them.
+    let queue = service.listed(&caller, Listing::Queue, Part { skip: 0, most: 2 }).await?;
     let usual = (&history, &usage.of(&info.request.role));
     Ok(page(&pages::Request::of(frame, &caller, &info, &events, usual, &queue)))
 }
 
-pub(super) async fn mine(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
+pub(super) async fn mine(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(at): Query<At>,
+) -> Result<Response, Failure> {
     let frame = frame(&service, &caller, "/mine");
     let open = service.requests(&caller, Listing::Mine).await?;
-    Ok(page(&pages::Mine::of(frame, &open, &service.requests(&caller, Listing::Ended).await?)))
+    let ended = service.listed(&caller, Listing::Ended, at.part()).await?;
+    Ok(page(&pages::Mine::of(frame, &open, &ended, at.page)))
 }
 
-pub(super) async fn active(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
+pub(super) async fn active(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(at): Query<At>,
+) -> Result<Response, Failure> {
     let frame = frame(&service, &caller, "/active");
-    Ok(page(&pages::Active::of(frame, &service.requests(&caller, Listing::Active).await?)))
+    let active = service.listed(&caller, Listing::Active, at.part()).await?;
+    Ok(page(&pages::Active::of(frame, &active, at.page)))
 }
 
-pub(super) async fn emergencies(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
+pub(super) async fn emergencies(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(at): Query<At>,
+) -> Result<Response, Failure> {
     let frame = frame(&service, &caller, "/emergencies");
-    Ok(page(&pages::Emergencies::of(frame, &caller, &service.emergencies(false).await?)))
+    Ok(page(&pages::Emergencies::of(frame, &caller, &service.emergencies(false).await?, at.page)))
 }
 
-pub(super) async fn roles(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
+pub(super) async fn roles(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(at): Query<At>,
+) -> Result<Response, Failure> {
     let frame = frame(&service, &caller, "/roles");
-    Ok(page(&pages::Roles::of(frame, &service.roles(&caller), &*service.usage().await?)))
+    Ok(page(&pages::Roles::of(frame, &service.roles(&caller), &*service.usage().await?, at.page)))
 }
 
 pub(super) async fn passkeys(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {

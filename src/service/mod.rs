@@ -45,7 +45,7 @@ pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
-pub use reading::{EmergencyInfo, Listing, Receipt, RequestInfo, RoleInfo};
+pub use reading::{EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
 pub use sessions::{Caller, Holder, Opened};
 pub use waiters::Topic;
 

@@ -12,7 +12,7 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{Approval, BreakGlass, Request, Review, Serial};
 use crate::domain::time::{Patience, Timestamp};
 use crate::domain::verify::Signed;
-use crate::store::requests::{self, Filter, Stored};
+use crate::store::requests::{self, Filter, Scope, Stored};
 use crate::store::{StoreError, Tx, certificates, emergencies, passkeys, statements};
 
 use super::log::{SignedHead, StoredEvent};
@@ -20,8 +20,6 @@ use super::{Caller, Error, Service, Topic};
 
 /// So many requests come in one answer.
 const MOST: u32 = 500;
-/// So many of one's own that are over.
-const MOST_ENDED: u32 = 20;
 
 /// A request as its readers see it.
 #[derive(Debug, Clone)]
@@ -90,14 +88,34 @@ pub struct EmergencyInfo {
 pub enum Listing {
     /// The reader's own that wait, are approved or active.
     Mine,
-    /// The reader's last ones that are over.
+    /// The reader's own that are over, the newest first.
     Ended,
     /// Those that wait for a decision.
     Pending,
+    /// Those that wait for the reader's decision.
+    Queue,
     /// Those that give access now.
     Active,
-    /// The newest.
+    /// All, the newest first.
     All,
+}
+
+/// Which part of a long list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// So many are passed over.
+    pub skip: u32,
+    /// So many at most.
+    pub most: u32,
+}
+
+/// A part of a list, and how long the list is.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The part.
+    pub part: Vec<RequestInfo>,
+    /// How many there are in all.
+    pub of: u64,
 }
 
 /// Everything that proves one request: for whoever checks it without this service.
@@ -135,27 +153,44 @@ impl Service {
         .collect()
     }
 
-    /// Requests that the caller may see.
+    /// Requests that the caller may see, up to 500.
     pub async fn requests(&self, caller: &Caller, listing: Listing) -> Result<Vec<RequestInfo>, Error> {
+        Ok(self.listed(caller, listing, Part { skip: 0, most: MOST }).await?.part)
+    }
+
+    /// A part of the requests that the caller may see.
+    pub async fn listed(&self, caller: &Caller, listing: Listing, part: Part) -> Result<Listed, Error> {
+        let policy = self.policy();
+        let roles = |may: &dyn Fn(&Role) -> bool| -> Vec<RoleName> {
+            policy.roles().iter().filter(|(_, role)| may(role)).map(|(name, _)| name.clone()).collect()
+        };
+        let person = caller.person.clone();
         let filter = match listing {
-            Listing::Mine => Filter::OpenOf(caller.person.clone()),
-            Listing::Ended => Filter::EndedOf(caller.person.clone()),
+            Listing::Mine => Filter::OpenOf(person.clone()),
+            Listing::Ended => Filter::EndedOf(person.clone()),
             Listing::Pending => Filter::Pending,
-            Listing::Active => Filter::Open,
+            Listing::Queue => Filter::ToDecide(person.clone(), roles(&|role| role.approvers.contains(&caller.person))),
+            Listing::Active => Filter::Active,
             Listing::All => Filter::Newest,
         };
-        let most = if listing == Listing::Ended { MOST_ENDED } else { MOST };
-        let found = self.store.read(move |tx| requests::list(tx, &filter, most)).await?;
-        let policy = self.policy();
+        let all = caller.has_any(&[Duty::Auditors, Duty::Admins]);
+        let scope = (!all).then(|| Scope { person, roles: roles(&|role| caller.reads_for(role)) });
+        let found = self.store.read(move |tx| {
+            let of = requests::count(tx, &filter, scope.as_ref())?;
+            Ok::<_, StoreError>((requests::list(tx, &filter, scope.as_ref(), (part.skip, part.most))?, of))
+        });
+        let (found, of) = found.await?;
         let infos = found.into_iter().map(|stored| self.info_of(&policy, stored)).collect::<Result<Vec<_>, _>>()?;
+        // What time has ended is gone from here before the store is told.
         let wanted = |info: &RequestInfo| match listing {
             Listing::Mine => !info.state.is_final(),
-            Listing::Ended => info.state.is_final(),
             Listing::Pending => matches!(info.state, State::Requested { .. }),
+            Listing::Queue => info.waits_for(&caller.person),
             Listing::Active => matches!(info.state, State::Active { .. }),
-            Listing::All => true,
+            Listing::Ended | Listing::All => true,
         };
-        Ok(infos.into_iter().filter(|info| wanted(info) && may_see(&policy, caller, info)).collect())
+        let part = infos.into_iter().filter(|info| wanted(info) && may_see(&policy, caller, info)).collect();
+        Ok(Listed { part, of })
     }
 
     /// One request, and its events. Unknown and forbidden are one answer.
@@ -177,12 +212,6 @@ impl Service {
             serde_json::from_slice(&leaf.bytes).map_err(|_| StoreError::nonsense("events", &leaf.seq, "leaf"))
         };
         Ok((info, leaves.iter().map(parse).collect::<Result<_, _>>()?))
-    }
-
-    /// What waits for this caller's decision, the oldest first.
-    pub async fn queue(&self, caller: &Caller) -> Result<Vec<RequestInfo>, Error> {
-        let waiting = self.requests(caller, Listing::Pending).await?;
-        Ok(waiting.into_iter().filter(|info| info.waits_for(&caller.person)).collect())
     }
 
     /// How many changes there were since the start. Look before reading what a page shows.

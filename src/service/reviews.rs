@@ -18,7 +18,9 @@ impl Service {
         self.audited(Kind::Review, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let review = self.accept::<Review>(&policy, &signed, now).await?;
-            self.store.write(move |tx| reviewed(tx, &policy, &review, now)).await
+            self.store.write(move |tx| reviewed(tx, &policy, &review, now)).await?;
+            self.waiters.wake_all();
+            Ok(())
         })
         .await
     }

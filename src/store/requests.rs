@@ -46,19 +46,30 @@ pub struct New<'a> {
     pub decide_by: Timestamp,
 }
 
-/// Which requests to list.
+/// Which requests to list. The oldest come first where nothing else is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
     /// Waiting for a decision.
     Pending,
-    /// Waiting, approved or active.
-    Open,
+    /// Waiting for the decision of this person, who may decide on these roles.
+    ToDecide(PersonName, Vec<RoleName>),
+    /// Giving access.
+    Active,
     /// Waiting, approved or active, of one person.
     OpenOf(PersonName),
     /// Over, of one person; the newest first.
     EndedOf(PersonName),
-    /// The newest, whatever became of them.
+    /// Whatever became of them; the newest first.
     Newest,
+}
+
+/// The requests that somebody may see: their own, and those for some roles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Whose own.
+    pub person: PersonName,
+    /// For which roles.
+    pub roles: Vec<RoleName>,
 }
 
 /// Keeps a new request. Its statement was spent in the same transaction.
@@ -134,25 +145,64 @@ pub fn load(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Stored>, StoreErro
     found.map(|request| with_decisions(tx, request)).transpose()
 }
 
-/// Requests by filter, oldest first where the filter says nothing else, at most `limit`.
-pub fn list(tx: &mut Tx<'_>, filter: &Filter, limit: u32) -> Result<Vec<Stored>, StoreError> {
-    let (condition, person) = match filter {
-        Filter::Pending => (format!("{OPEN} AND r.state = 'requested' ORDER BY r.created"), None),
-        Filter::Open => (format!("{OPEN} ORDER BY r.created"), None),
-        Filter::OpenOf(person) => (format!("{OPEN} AND r.person = ?2 ORDER BY r.created"), Some(person.as_str())),
-        Filter::EndedOf(person) => {
-            (format!("NOT ({OPEN}) AND r.person = ?2 ORDER BY r.created DESC"), Some(person.as_str()))
-        }
-        Filter::Newest => ("1 = 1 ORDER BY r.created DESC".to_owned(), None),
-    };
+/// Requests that a filter names, within what somebody may see (`None`: all): `most` of them behind the first `skip`.
+pub fn list(
+    tx: &mut Tx<'_>,
+    filter: &Filter,
+    scope: Option<&Scope>,
+    (skip, most): (u32, u32),
+) -> Result<Vec<Stored>, StoreError> {
+    let mut values = Vec::new();
+    let condition = condition(filter, scope, &mut values);
+    let order = if matches!(filter, Filter::EndedOf(_) | Filter::Newest) { "DESC" } else { "ASC" };
+    values.extend([most, skip].map(|number| Value::Int(i64::from(number))));
     let sql = format!(
-        "SELECT {COLUMNS} FROM requests r JOIN statements s ON s.sha256 = r.statement WHERE {condition} LIMIT ?1"
+        "SELECT {COLUMNS} FROM requests r JOIN statements s ON s.sha256 = r.statement WHERE {condition} \
+         ORDER BY r.created {order}, r.id LIMIT ?{} OFFSET ?{}",
+        values.len() - 1,
+        values.len()
     );
-    let mut values: Vec<Value<'_>> = vec![i64::from(limit).into()];
-    values.extend(person.map(Value::Text));
     let found = tx.query(&sql, &values, |row| Ok::<_, StoreError>(stored(row)))?;
     let whole = found.into_iter().map(|request| with_decisions(tx, request?));
     Ok(whole.collect::<Vec<_>>().into_iter().filter_map(sound).collect())
+}
+
+/// How many requests a filter names, within what somebody may see.
+pub fn count(tx: &mut Tx<'_>, filter: &Filter, scope: Option<&Scope>) -> Result<u64, StoreError> {
+    let mut values = Vec::new();
+    let condition = condition(filter, scope, &mut values);
+    let sql = format!("SELECT count(*) FROM requests r WHERE {condition}");
+    Ok(tx.first(&sql, &values, |row| row.int(0))?.unwrap_or(0).unsigned_abs())
+}
+
+/// The condition in SQL; what it binds is appended to `values`.
+fn condition<'a>(filter: &'a Filter, scope: Option<&'a Scope>, values: &mut Vec<Value<'a>>) -> String {
+    let condition = match filter {
+        Filter::Pending => format!("{OPEN} AND r.state = 'requested'"),
+        Filter::Active => format!("{OPEN} AND r.state = 'active'"),
+        Filter::ToDecide(person, roles) => {
+            let (person, roles) = (bind(values, person.as_str()), any_of(values, roles));
+            format!(
+                "{OPEN} AND r.state = 'requested' AND r.person <> {person} AND r.role IN ({roles}) AND NOT EXISTS \
+                 (SELECT 1 FROM decisions d WHERE d.request = r.id AND d.person = {person})"
+            )
+        }
+        Filter::OpenOf(person) => format!("{OPEN} AND r.person = {}", bind(values, person.as_str())),
+        Filter::EndedOf(person) => format!("NOT ({OPEN}) AND r.person = {}", bind(values, person.as_str())),
+        Filter::Newest => "1 = 1".to_owned(),
+    };
+    let Some(Scope { person, roles }) = scope else { return condition };
+    let (person, roles) = (bind(values, person.as_str()), any_of(values, roles));
+    format!("{condition} AND (r.person = {person} OR r.role IN ({roles}))")
+}
+
+fn bind<'a>(values: &mut Vec<Value<'a>>, text: &'a str) -> String {
+    values.push(text.into());
+    format!("?{}", values.len())
+}
+
+fn any_of<'a>(values: &mut Vec<Value<'a>>, roles: &'a [RoleName]) -> String {
+    roles.iter().map(|role| bind(values, role.as_str())).collect::<Vec<_>>().join(", ")
 }
 
 /// One row that makes no sense must not hide the others: it is left out, and the operator told.

@@ -7,6 +7,7 @@ mod emergency;
 mod evil_database;
 mod example;
 mod keys;
+mod limits;
 mod lives;
 mod oidc;
 mod openssh;

@@ -284,7 +284,8 @@ fn the_listener_sweeps_and_ends() {
     let bench = Bench::new();
     let asked = bench.ask("alice", "web", &json!({}));
     bench.advance(24 * 3600 + 1);
-    let listening = ssh_jit::http::bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let listening =
+        ssh_jit::http::bind(([127, 0, 0, 1], 0).into(), ssh_jit::http::Limits::default(), None).expect("a port");
     let (address, service) = (listening.address, bench.service());
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let serving = async {

@@ -8,7 +8,7 @@
   const base64 = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer)));
   const base64url = (buffer) => base64(buffer).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '');
   const fromBase64url = (text) => Uint8Array.from(atob(text.replace(/-/g, '+').replace(/_/g, '/')), (c) => c.charCodeAt(0));
-  const say = (text, kind = '') => { const line = one('#message'); line.textContent = text; line.className = kind; };
+  const say = (text, kind = '') => { const line = one('#message'); line.textContent = text.charAt(0).toUpperCase() + text.slice(1); line.className = kind; };
 
   // --- What a passkey signs ---------------------------------------------------------------------------------
 
@@ -87,6 +87,8 @@
       comment: comment ? comment.value.trim() : '',
     };
     if (boxes.length && chosen.hosts.length === 0) throw new Error('choose at least one host, or deny it');
+    const whole = chosen.seconds === shown.seconds && chosen.hosts.length === shown.hosts.length && chosen.comment === '';
+    if ('less' in form.dataset && whole) throw new Error('this is all of it: choose a shorter time or fewer hosts');
     const draft = await json('/web/drafts/decision', { id: shown.id, ...chosen });
     if (!asShown(JSON.parse(draft.text), shown, chosen)) {
       throw Object.assign(new Error('the request, or the policy, is not as it was shown; look at it again'), { code: 'policy-changed' });
@@ -164,7 +166,7 @@
   const explained = (error) => {
     switch (error.name) {
       case 'NotAllowedError':
-        return 'no passkey was used, so nothing was done: it was cancelled, or this device does not have it, or it did not check that it is you';
+        return 'no passkey was used, and nothing was done. Is it on this device, and did it check that it is you?';
       case 'SecurityError':
         return 'passkeys do not work at this address; open the page by the name that the service is configured with';
       case 'InvalidStateError':
@@ -208,14 +210,17 @@
 
   const localTimes = () => all('time').forEach((time) => {
     const at = time.dataset.ahead ? new Date(Date.now() + time.dataset.ahead * 1000) : new Date(time.dateTime);
+    const days = Math.abs(at - Date.now()) / 86400000;
     const today = at.toDateString() === new Date().toDateString();
-    time.textContent = at.toLocaleString([], today ? { timeStyle: 'short' } : { dateStyle: 'medium', timeStyle: 'short' });
+    const clock = { hour: 'numeric', minute: '2-digit' };
+    time.textContent = at.toLocaleString([], today ? clock : days < 6 ? { weekday: 'short', ...clock } : { dateStyle: 'medium', timeStyle: 'short' });
     time.title = `${at.toISOString().slice(0, 16).replace('T', ' ')} UTC`;
   });
   // Text that counts down by whole minutes, so that a screen reader is not told every second.
   const countdowns = () => all('[data-until]').forEach((left) => {
     const minutes = Math.max(0, Math.round((new Date(left.dataset.until) - Date.now()) / 60000));
-    const text = minutes >= 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min left` : `${minutes} min left`;
+    const hours = Math.floor(minutes / 60);
+    const text = `${hours ? `${hours}h` : ''}${minutes % 60 || !hours ? `${minutes % 60}m` : ''} left`;
     if (left.textContent !== text) left.textContent = text;
   });
   const dress = () => {
@@ -249,12 +254,14 @@
     const opened = all('details[open] > summary', from).map((summary) => summary.textContent);
     all('details', to).forEach((part) => { part.open = opened.includes(one('summary', part).textContent); });
   };
-  const place = () => {
-    const here = document.activeElement;
-    const alike = all('a, button, summary, input, select, [tabindex]', one('main')).filter((part) => part.id === here.id && part.textContent === here.textContent);
-    return { alike: (root) => all('a, button, summary, input, select, [tabindex]', root).filter((part) => part.id === here.id && part.textContent === here.textContent)[alike.indexOf(here)], inside: one('main').contains(here) };
+  // Finds in another version of the page what has the focus in this one.
+  const sameAs = (here) => {
+    const alike = (root) => all('a, button, summary, input, select, [tabindex]', root).filter((part) => part.id === here.id && part.textContent === here.textContent);
+    const which = alike(one('main')).indexOf(here);
+    return (root) => alike(root)[which];
   };
-  let shown = null;
+  // As it came, before anything here was done to it.
+  let shown = one('main').outerHTML;
   const refresh = async () => {
     const fresh = await fetched();
     if (!fresh.body.dataset.seen) { toSignIn(); return; }
@@ -263,32 +270,39 @@
     const text = main.outerHTML;
     if (text === shown) return;
     shown = text;
-    const before = place();
+    const here = one('main').contains(document.activeElement) && sameAs(document.activeElement);
     carryOver(one('main'), main);
     document.title = fresh.title;
     one('main').replaceWith(document.adoptNode(main));
     dress();
-    if (before.inside) (before.alike(main) ?? main).focus({ preventScroll: true });
+    if (here) (here(main) ?? main).focus({ preventScroll: true });
   };
 
   const pause = (milliseconds) => new Promise((later) => { setTimeout(later, milliseconds); });
   const visible = () => document.visibilityState === 'visible';
-  // A page that is looked at waits for the service to say that something changed. One that is not looks now and then:
-  // browsers give a site only six connections.
+  const turned = () => new Promise((seen) => { document.addEventListener('visibilitychange', seen, { once: true }); });
+  // Whether something changed, when the service says so; no when the page is turned away from before.
+  const news = async () => {
+    const { seen, of } = document.body.dataset;
+    const stop = new AbortController();
+    const answer = await Promise.race([fetch(`/web/changes?seen=${seen}${of ? `&of=${of}` : ''}`, { signal: stop.signal }), turned()]);
+    if (!(answer instanceof Response)) { stop.abort(); return false; }
+    if (answer.status === 401) throw Object.assign(new Error(), { code: 'unauthenticated' });
+    if (!answer.ok) throw new TypeError();
+    return await answer.text() !== seen;
+  };
+  // A page that is looked at waits for news. One that is not looks now and then: browsers give a site only six connections.
   const live = async () => {
     for (let failures = 0; ;) {
       try {
-        const { seen, of } = document.body.dataset;
-        const stop = new AbortController();
-        const hidden = () => { if (!visible()) stop.abort(); };
-        document.addEventListener('visibilitychange', hidden);
-        const answer = visible() ? await fetch(`/web/changes?seen=${seen}${of ? `&of=${of}` : ''}`, { signal: stop.signal }).catch((error) => { if (visible()) throw error; }) : await pause(30000);
-        document.removeEventListener('visibilitychange', hidden);
-        if (answer?.status === 401) { say('you were signed out; reload the page to sign in again', 'warn'); return; }
-        if (answer && !answer.ok) throw new TypeError();
-        if (!busy && (!answer || await answer.text() !== seen)) await refresh();
+        const changed = visible() ? await news() : await Promise.race([pause(30000), turned()]).then(() => true);
+        if (changed && !busy) await refresh();
         failures = 0;
-      } catch { failures += 1; await pause(Math.min(1000 * 2 ** failures, 30000)); }
+      } catch (error) {
+        if (error.code === 'unauthenticated') { say('you were signed out; reload the page to sign in again', 'warn'); return; }
+        failures += 1;
+        await pause(Math.min(1000 * 2 ** failures, 30000));
+      }
     }
   };
 

@@ -12,16 +12,23 @@ use crate::domain::request::State;
 use crate::domain::statement::Outcome;
 use crate::domain::text::visible;
 use crate::domain::time::Timestamp;
-use crate::service::{Caller, EmergencyInfo, PasskeyInfo, RequestInfo, RoleInfo, RoleUsage, StoredEvent, Usage};
+use crate::service::{
+    Caller, EmergencyInfo, Listed, PasskeyInfo, RequestInfo, RoleInfo, RoleUsage, StoredEvent, Usage,
+};
 
 use super::request::{Asked, story};
-use super::{Frame, ago, joined, listed, times};
+use super::{Frame, Pager, ROWS, ago, joined, listed, page_of, times};
+
+/// So many rows where each holds a form, or a small table.
+const LARGE_ROWS: u32 = 15;
 
 #[derive(Template)]
 #[template(path = "queue.html")]
 pub(in super::super) struct Queue {
     frame: Frame,
     rows: Vec<Row>,
+    waiting: u64,
+    pager: Pager,
 }
 
 #[derive(Template)]
@@ -30,6 +37,7 @@ pub(in super::super) struct Mine {
     frame: Frame,
     open: Vec<Row>,
     ended: Vec<Row>,
+    pager: Pager,
 }
 
 #[derive(Template)]
@@ -37,6 +45,7 @@ pub(in super::super) struct Mine {
 pub(in super::super) struct Active {
     frame: Frame,
     rows: Vec<Row>,
+    pager: Pager,
 }
 
 /// A request in a list.
@@ -54,7 +63,7 @@ impl Row {
         Self {
             asked: Asked::of(info),
             state: info.state.clone(),
-            principals: info.terms.as_ref().map(|terms| joined(&terms.principals, " ")).unwrap_or_default(),
+            principals: info.terms.as_ref().map(|terms| joined(&terms.principals, ", ")).unwrap_or_default(),
             progress: format!("{} of {needed}", info.decisions.len()),
             others: listed(&info.approvers),
         }
@@ -72,20 +81,20 @@ fn rows(infos: &[RequestInfo]) -> Vec<Row> {
 }
 
 impl Queue {
-    pub(in super::super) fn of(frame: Frame, queue: &[RequestInfo]) -> Self {
-        Self { frame, rows: rows(queue) }
+    pub(in super::super) fn of(frame: Frame, queue: &Listed, page: u32) -> Self {
+        Self { frame, rows: rows(&queue.part), waiting: queue.of, pager: Pager::new(page, queue.of, ROWS) }
     }
 }
 
 impl Mine {
-    pub(in super::super) fn of(frame: Frame, open: &[RequestInfo], ended: &[RequestInfo]) -> Self {
-        Self { frame, open: rows(open), ended: rows(ended) }
+    pub(in super::super) fn of(frame: Frame, open: &[RequestInfo], ended: &Listed, page: u32) -> Self {
+        Self { frame, open: rows(open), ended: rows(&ended.part), pager: Pager::new(page, ended.of, ROWS) }
     }
 }
 
 impl Active {
-    pub(in super::super) fn of(frame: Frame, active: &[RequestInfo]) -> Self {
-        Self { frame, rows: rows(active) }
+    pub(in super::super) fn of(frame: Frame, active: &Listed, page: u32) -> Self {
+        Self { frame, rows: rows(&active.part), pager: Pager::new(page, active.of, ROWS) }
     }
 }
 
@@ -95,6 +104,7 @@ pub(in super::super) struct Emergencies {
     frame: Frame,
     rows: Vec<Emergency>,
     open: usize,
+    pager: Pager,
 }
 
 /// A broken glass.
@@ -120,9 +130,10 @@ enum Review {
 }
 
 impl Emergencies {
-    pub(in super::super) fn of(frame: Frame, caller: &Caller, all: &[EmergencyInfo]) -> Self {
-        let rows = all.iter().map(|info| Emergency::of(caller, info)).collect();
-        Self { frame, rows, open: all.iter().filter(|info| info.review.is_none()).count() }
+    pub(in super::super) fn of(frame: Frame, caller: &Caller, all: &[EmergencyInfo], page: u32) -> Self {
+        let rows = page_of(all, page, LARGE_ROWS).iter().map(|info| Emergency::of(caller, info)).collect();
+        let open = all.iter().filter(|info| info.review.is_none()).count();
+        Self { frame, rows, open, pager: Pager::new(page, all.len() as u64, LARGE_ROWS) }
     }
 }
 
@@ -157,6 +168,7 @@ impl Emergency {
 pub(in super::super) struct Roles {
     frame: Frame,
     rows: Vec<Role>,
+    pager: Pager,
 }
 
 /// A role of the catalogue.
@@ -172,9 +184,10 @@ struct Role {
 }
 
 impl Roles {
-    pub(in super::super) fn of(frame: Frame, roles: &[RoleInfo], usage: &Usage) -> Self {
-        let rows = roles.iter().map(|info| Role::of(info, &usage.of(&info.name), frame.now)).collect();
-        Self { frame, rows }
+    pub(in super::super) fn of(frame: Frame, roles: &[RoleInfo], usage: &Usage, page: u32) -> Self {
+        let row = |info: &RoleInfo| Role::of(info, &usage.of(&info.name), frame.now);
+        let rows = page_of(roles, page, LARGE_ROWS).iter().map(row).collect();
+        Self { frame, rows, pager: Pager::new(page, roles.len() as u64, LARGE_ROWS) }
     }
 }
 
@@ -183,7 +196,11 @@ impl Role {
         let (role, names) = (&info.role, |people: &BTreeSet<PersonName>| listed(&people.iter().collect::<Vec<_>>()));
         let hosts = if role.hosts.is_empty() { String::new() } else { format!(" on {}", listed(&role.hosts)) };
         let automatic = role.automatic.map(|most| format!("; up to {most} nobody is asked")).unwrap_or_default();
-        let many = if role.approvals == 1 { "one of" } else { &format!("{} of", role.approvals) };
+        let many = match (role.approvals, role.approvers.len()) {
+            (1, _) => "one of".to_owned(),
+            (2, 2) => "both".to_owned(),
+            (approvals, _) => format!("{approvals} of"),
+        };
         Self {
             name: info.name.to_string(),
             description: visible(&role.description),

@@ -9,12 +9,14 @@ use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision};
 use crate::domain::text::visible;
 use crate::domain::time::{Patience, Seconds, Timestamp};
-use crate::service::{Caller, History, RequestInfo, RoleUsage};
+use crate::service::{Caller, History, Listed, RequestInfo, RoleUsage};
 
 use super::{Frame, ago, joined, listed, times};
 
 /// More hosts than these are counted, not named, in the sentence that says what is asked for.
 const MOST_NAMED: usize = 5;
+/// So many characters of a reason stand in a list.
+const MOST_OF_A_REASON: usize = 160;
 /// More signs than these nobody reads.
 const MOST_SIGNS: usize = 5;
 
@@ -35,7 +37,7 @@ pub(in super::super) struct Request {
     granted: Option<Granted>,
     decisions: Vec<Decided>,
     next: Option<RequestId>,
-    waiting: usize,
+    waiting: u64,
     certificate: Vec<(&'static str, String)>,
     statement: String,
     story: Vec<(Timestamp, String)>,
@@ -113,6 +115,16 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// The reason, or as much of it as a list has room for.
+    pub(super) fn brief(&self) -> String {
+        match self.reason.char_indices().nth(MOST_OF_A_REASON) {
+            Some((end, _)) => format!("{}…", &self.reason[..end]),
+            None => self.reason.clone(),
+        }
+    }
+}
+
 impl Request {
     pub(in super::super) fn of(
         frame: Frame,
@@ -120,11 +132,11 @@ impl Request {
         info: &RequestInfo,
         events: &[Event],
         usual: (&History, &RoleUsage),
-        queue: &[RequestInfo],
+        queue: &Listed,
     ) -> Self {
         let stand = Stand::of(caller, info);
         let form = matches!(stand, Stand::Approver).then(|| Form::of(info)).flatten();
-        let next = queue.iter().map(|other| &other.request.id).find(|id| **id != info.request.id).cloned();
+        let next = queue.part.iter().map(|other| &other.request.id).find(|id| **id != info.request.id).cloned();
         let others = info.approvers.iter().filter(|name| **name != caller.person && info.waits_for(name));
         let others: Vec<&PersonName> = others.collect();
         let granted = Granted::of(info);
@@ -140,7 +152,7 @@ impl Request {
             form,
             decisions: info.decisions.iter().map(Decided::of).collect(),
             next,
-            waiting: queue.len(),
+            waiting: queue.of,
             certificate: certificate(info, granted.as_ref()),
             granted,
             statement: visible(&String::from_utf8_lossy(info.signed.bytes())),
@@ -155,6 +167,16 @@ impl Request {
     /// `asks`, or `asked` once nobody can decide any more.
     fn verb(&self) -> &'static str {
         if self.is_open() { "asks" } else { "asked" }
+    }
+
+    /// What the certificate, if there is one, has to do with what was asked for.
+    fn holds(&self) -> &'static str {
+        match self.state {
+            State::Requested { .. } => "would hold",
+            State::Approved { .. } => "will hold",
+            State::Denied | State::Withdrawn | State::Lapsed { .. } => "would have held",
+            State::Active { .. } | State::Expired { .. } | State::Returned { .. } | State::Revoked { .. } => "holds",
+        }
     }
 
     fn approved_by(&self) -> String {

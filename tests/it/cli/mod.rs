@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod decisions;
 mod emergency;
+mod https;
 mod init;
 mod login;
 mod numbers;

@@ -125,7 +125,7 @@ fn the_database_is_the_one_that_was_made() {
 
     let database = rusqlite::Connection::open(world.path("ca/ssh-jit.db")).unwrap();
     database.execute("INSERT INTO migrations VALUES (99, 'x')", []).unwrap();
-    let newer = "ssh-jit: the database has schema 99, and this version knows 1; run a newer ssh-jit";
+    let newer = "ssh-jit: the database has schema 99, and this version knows 2; run a newer ssh-jit";
     serve(&world).is(1, &[], &[newer]);
     database.execute("DELETE FROM migrations WHERE number = 99", []).unwrap();
     database.execute("UPDATE migrations SET sha256 = 'x'", []).unwrap();
@@ -155,12 +155,13 @@ fn its_file_is_whole_and_safe() {
     refuses("gar bage", "1: key with no value, expected `=`");
     refuses(
         &good.replace("journal", "jurnal"),
-        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `ca_keys`, `policy`, `database`, `journal`, `behind_proxy`, `clock_skew`, `remembered`, `oidc`",
+        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `ca_keys`, `policy`, `database`, `journal`, `tls_cert`, `tls_key`, `connections_per_address`, `behind_proxy`, `clock_skew`, `remembered`, `oidc`",
     );
     refuses(&good.replace("127.0.0.1:0", "localhost"), "2: listen: invalid socket address syntax");
     refuses(
         &good.replace("127.0.0.1:0", "0.0.0.0:0"),
-        " listen: plain HTTP is served on loopback only; put a proxy with TLS before it and set behind_proxy = true",
+        " listen: plain HTTP is served on loopback only; set tls_cert and tls_key, or put a proxy with TLS before it and \
+         set behind_proxy = true",
     );
     refuses(&good.replace("http:", "gopher:"), " url: write http://... or https://...");
     refuses(&format!("{good}clock_skew = 61\n"), " clock_skew: at most 60 seconds");
@@ -176,6 +177,11 @@ fn its_file_is_whole_and_safe() {
         &oidc("issuer = \"https://id.example\"\nclient_secret_file = \"secret\""),
         " oidc.client_secret_file: secret: others may use it (mode 640); chmod 600 it",
     );
+    refuses(&format!("{good}connections_per_address = 0\n"), " connections_per_address: at least 1");
+    refuses(&format!("{good}tls_cert = \"x\"\n"), " tls_key: it is missing, and tls_cert needs it");
+    refuses(&format!("{good}tls_key = \"x\"\n"), " tls_cert: it is missing, and tls_key needs it");
+    let both = "tls_cert = \"x\"\ntls_key = \"x\"\n";
+    refuses(&format!("{good}{both}"), " url: with tls_cert it is served as https://...");
     refuses(&format!("{good}listen = \"127.0.0.1:1\"\n"), "7: listen: duplicate key");
     world.write("ca/ssh-jit.toml", &good.replace("sqlite:", "mysql:"));
     serve(&world).is(1, &[], &["ssh-jit: database: \"mysql:ssh-jit.db\" is not known; write sqlite:FILE"]);

@@ -107,7 +107,7 @@ fn what_cannot_be_used_is_named() {
         fs::write(&config, text).expect("a file");
         alice.run(&["roles"]).is(1, &[], &[&format!("{file}:{said}")]);
     };
-    let known = "expected one of `server`, `user`, `identity`, `emergency_identity`, `instance`";
+    let known = "expected one of `server`, `user`, `identity`, `emergency_identity`, `tls_ca`, `instance`";
     refuses(&good.replace("user =", "usr ="), &format!("5: usr: unknown field `usr`, {known}"));
     refuses("server = 7", "1: server: invalid type: integer `7`, expected a string");
     refuses(
@@ -117,6 +117,16 @@ fn what_cannot_be_used_is_named() {
     fs::write(&config, good.replace("http://127", "127")).unwrap();
     let hint = "hint: write http://HOST:PORT or https://HOST";
     alice.run(&["roles"]).is(2, &[], &["ssh-jit: server: \"127.0.0.1:PORT\" is no address of a service", hint]);
+    for url in ["http://192.0.2.1:7022", "http://ca.example", "http://localhost.example", "http://localhost@192.0.2.1"]
+    {
+        let said = format!(
+            "ssh-jit: {url}: plain http is spoken with this machine only, since anybody on the way could read along"
+        );
+        alice.run(&["roles", "--server", url]).is(2, &[], &[&said, "hint: write https://HOST"]);
+    }
+    for url in ["http://LOCALHOST:1", "http://127.0.0.2:1", "http://[::1]:1"] {
+        assert_eq!(alice.run(&["roles", "--server", url]).code, 20, "{url}");
+    }
 }
 
 /// Keys as they should not lie around.

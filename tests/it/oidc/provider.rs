@@ -1,7 +1,7 @@
 //! An identity provider in this process, that does what its script says.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use ssh_jit::config::OidcConfig;
 use ssh_key::HashAlg;
 use ssh_key::private::RsaKeypair;
 use tokio::runtime::Runtime;
+use ureq::tls::Certificate;
 
 use crate::support::service::with;
 use crate::support::{dir, run, tool};
@@ -63,6 +64,7 @@ pub(super) enum Reply {
     Refuse,
     Hang,
     Redirect,
+    /// A good answer, but for its length.
     Huge,
     Garbage,
     OtherIssuer,
@@ -91,8 +93,9 @@ type Shared = Arc<Mutex<Inner>>;
 
 pub(super) struct Provider {
     runtime: Mutex<Option<Runtime>>,
-    address: SocketAddr,
+    issuer: String,
     inner: Shared,
+    certificate: Option<Certificate<'static>>,
 }
 
 fn lock(inner: &Shared) -> MutexGuard<'_, Inner> {
@@ -101,24 +104,48 @@ fn lock(inner: &Shared) -> MutexGuard<'_, Inner> {
 
 impl Provider {
     pub(super) fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
-        let (address, inner) = (listener.local_addr().unwrap(), Shared::default());
-        let served = Router::new().fallback(answer).with_state((address, Arc::clone(&inner)));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+        let (address, inner) = (listener.local_addr().expect("an address"), Shared::default());
+        let issuer = format!("http://{address}");
+        let served = Router::new().fallback(answer).with_state((issuer.clone(), Arc::clone(&inner)));
         runtime.spawn(async move { axum::serve(listener, served).await });
-        Self { runtime: Mutex::new(Some(runtime)), address, inner }
+        Self { runtime: Mutex::new(Some(runtime)), issuer, inner, certificate: None }
+    }
+
+    /// The same over HTTPS, with a certificate that nobody but itself vouches for.
+    pub(super) fn https() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let tls = rustls::crypto::aws_lc_rs::default_provider();
+        let tls = rustls::ServerConfig::builder_with_provider(Arc::new(tls)).with_safe_default_protocol_versions();
+        let tls = tls.expect("versions").with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key);
+        let tls = axum_server::tls_rustls::RustlsConfig::from_config(Arc::new(tls.expect("a certificate")));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        listener.set_nonblocking(true).expect("a listener that does not block");
+        let issuer = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
+        let inner = Shared::default();
+        let served = Router::new().fallback(answer).with_state((issuer.clone(), Arc::clone(&inner)));
+        let served = served.into_make_service();
+        runtime
+            .spawn(async move { axum_server::from_tcp_rustls(listener, tls).expect("a server").serve(served).await });
+        let certificate = Some(Certificate::from_der(made.cert.der()).to_owned());
+        Self { runtime: Mutex::new(Some(runtime)), issuer, inner, certificate }
     }
 
     pub(super) fn config(&self) -> OidcConfig {
         OidcConfig {
-            issuer: format!("http://{}", self.address),
+            issuer: self.issuer.clone(),
             client_id: "jit".to_owned(),
             client_secret_file: None,
             person_claim: "preferred_username".to_owned(),
             groups_claim: "groups".to_owned(),
             tls_ca: None,
             client_secret: Some(ClientSecret::new("s3cret".to_owned())),
-            authorities: None,
+            authorities: self.certificate.clone().map(|certificate| vec![certificate]),
         }
     }
 
@@ -156,7 +183,7 @@ impl Drop for Provider {
 }
 
 async fn answer(
-    State((address, inner)): State<(SocketAddr, Shared)>,
+    State((issuer, inner)): State<(String, Shared)>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -173,9 +200,8 @@ async fn answer(
         _ => script.discovery,
     };
     match reply {
-        Reply::Hang => tokio::time::sleep(Duration::from_secs(60)).await,
+        Reply::Hang => tokio::time::sleep(Duration::from_mins(1)).await,
         Reply::Redirect => return (StatusCode::FOUND, [(LOCATION, "/elsewhere")]).into_response(),
-        Reply::Huge => return in_json(StatusCode::OK, &json!({"x": "x".repeat(2 * 1024 * 1024)})),
         Reply::Garbage => return in_json(StatusCode::OK, &json!(["no", "answer"])),
         Reply::Refuse => {
             let words = format!("<script>alert(1)</script>{}", "x".repeat(10_000));
@@ -183,20 +209,29 @@ async fn answer(
         }
         _ => {}
     }
-    match path.as_str() {
-        "/.well-known/openid-configuration" => in_json(StatusCode::OK, &metadata(address, reply)),
+    let mut answer = match path.as_str() {
+        "/.well-known/openid-configuration" => in_json(StatusCode::OK, &metadata(&issuer, reply)),
         "/keys" => in_json(StatusCode::OK, &script.keys.unwrap_or_else(keys)),
-        "/token" => token(address, &inner, &script, &headers, &body),
+        "/token" => token(&issuer, &inner, &script, &headers, &body),
         _ => StatusCode::NOT_FOUND.into_response(),
+    };
+    if reply == Reply::Huge {
+        // JSON goes on behind any number of spaces.
+        let good = axum::body::to_bytes(std::mem::take(answer.body_mut()), 1 << 20).await.expect("a body");
+        let padding = vec![b' '; 2 * 1024 * 1024];
+        answer =
+            (StatusCode::OK, [(CONTENT_TYPE, "application/json")], [padding, good.to_vec()].concat()).into_response();
     }
+    answer
 }
 
 fn in_json(status: StatusCode, value: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
-fn metadata(address: SocketAddr, reply: Reply) -> Value {
-    let issuer = format!("http://{address}");
+fn metadata(issuer: &str, reply: Reply) -> Value {
+    // This machine, but not by an address that says so.
+    let open = issuer.replace("127.0.0.1", "0.0.0.0");
     let mut all = json!({
         "issuer": issuer, "authorization_endpoint": format!("{issuer}/auth"), "token_endpoint": format!("{issuer}/token"),
         "jwks_uri": format!("{issuer}/keys"), "response_types_supported": ["code"], "subject_types_supported": ["public"],
@@ -204,19 +239,23 @@ fn metadata(address: SocketAddr, reply: Reply) -> Value {
     });
     match reply {
         Reply::OtherIssuer => all["issuer"] = "https://evil.example".into(),
-        Reply::OpenAuthorization => all["authorization_endpoint"] = "http://192.0.2.1/auth".into(),
-        Reply::OpenToken => all["token_endpoint"] = "http://192.0.2.1/token".into(),
+        Reply::OpenAuthorization => all["authorization_endpoint"] = format!("{open}/auth").into(),
+        Reply::OpenToken => all["token_endpoint"] = format!("{open}/token").into(),
         _ => {}
     }
     all
 }
 
-fn token(address: SocketAddr, inner: &Shared, script: &Script, headers: &HeaderMap, body: &[u8]) -> Response {
+fn token(issuer: &str, inner: &Shared, script: &Script, headers: &HeaderMap, body: &[u8]) -> Response {
     let body = String::from_utf8_lossy(body).into_owned();
-    let form: BTreeMap<String, String> =
-        openidconnect::url::Url::parse(&format!("http://x/?{body}")).unwrap().query_pairs().into_owned().collect();
+    let form: BTreeMap<String, String> = openidconnect::url::Url::parse(&format!("http://x/?{body}"))
+        .expect("a form")
+        .query_pairs()
+        .into_owned()
+        .collect();
     let mut inner = lock(inner);
-    let authorization = headers.get(AUTHORIZATION).map(|value| format!("authorization: {}\n", value.to_str().unwrap()));
+    let authorization =
+        headers.get(AUTHORIZATION).map(|value| format!("authorization: {}\n", value.to_str().expect("text")));
     inner.token_request = authorization.unwrap_or_default() + &body;
     let verifier = form.get("code_verifier").cloned().unwrap_or_default();
     let proven = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) == inner.asked["code_challenge"];
@@ -225,7 +264,7 @@ fn token(address: SocketAddr, inner: &Shared, script: &Script, headers: &HeaderM
         return in_json(StatusCode::BAD_REQUEST, &json!({"error": "invalid_grant"}));
     }
     let claims = json!({
-        "iss": format!("http://{address}"), "sub": "1", "aud": "jit", "iat": NOW, "exp": NOW + 3600,
+        "iss": issuer, "sub": "1", "aud": "jit", "iat": NOW, "exp": NOW + 3600,
         "nonce": inner.asked["nonce"], "preferred_username": "alice",
     });
     let id_token = jwt(script, &with(claims, &script.claims));
@@ -233,11 +272,11 @@ fn token(address: SocketAddr, inner: &Shared, script: &Script, headers: &HeaderM
 }
 
 fn p256(seed: u8) -> p256::ecdsa::SigningKey {
-    p256::ecdsa::SigningKey::from_slice(&[seed; 32]).unwrap()
+    p256::ecdsa::SigningKey::from_slice(&[seed; 32]).expect("a key")
 }
 
 fn p384() -> p384::ecdsa::SigningKey {
-    p384::ecdsa::SigningKey::from_slice(&[3; 48]).unwrap()
+    p384::ecdsa::SigningKey::from_slice(&[3; 48]).expect("a key")
 }
 
 fn ed25519() -> ed25519_dalek::SigningKey {

@@ -22,7 +22,7 @@ use ssh_jit::domain::names::{InstanceId, Nonce, RequestId};
 use ssh_jit::domain::policy::Policy;
 use ssh_jit::domain::statement::Kind;
 use ssh_jit::domain::time::{Moment, Timestamp};
-use ssh_jit::http::{Needs, ROUTES, router};
+use ssh_jit::http::{Limits, Needs, ROUTES, Tls, router};
 use ssh_jit::service::{Error, Parts, Service, Settings, open_journal};
 use ssh_jit::store::{self, Store};
 use tempfile::TempDir;
@@ -162,6 +162,14 @@ impl Bench {
         runtime.spawn(async move { axum::serve(listener, served).await });
         self.running = Some(Running { runtime, service, address });
         Ok(())
+    }
+
+    /// Another listener of this service: the one that `ssh-jit serve` runs.
+    pub(crate) fn listen(&self, limits: Limits, tls: Option<Tls>) -> SocketAddr {
+        let listening = ssh_jit::http::bind((Ipv4Addr::LOCALHOST, 0).into(), limits, tls).expect("a port");
+        let address = listening.address;
+        self.running().runtime.spawn(ssh_jit::http::serve(listening, self.service(), std::future::pending()));
+        address
     }
 
     /// Ends the service; the files stay.

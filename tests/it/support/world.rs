@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::openssh::{SshAgent, Sshd, keygen, public_line, user};
 use super::plain::{Plain, plain};
+use super::tls::{Authority, Pair};
 use super::{dir, run, tool, wait_until};
 
 const EVERYBODY: [&str; 5] = ["alice", "bob", "carol", "dan", "robot"];
@@ -93,6 +94,10 @@ impl Running {
         read(&self.err)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it has said `text` on standard error.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) {
@@ -137,6 +142,7 @@ pub(crate) struct World {
     dir: TempDir,
     server: Option<Running>,
     port: u16,
+    authority: Option<Authority>,
 }
 
 impl World {
@@ -147,6 +153,35 @@ impl World {
         world
     }
 
+    /// A service that runs and serves HTTPS by itself.
+    pub(crate) fn https() -> Self {
+        let mut world = Self::prepared_for_https();
+        world.start();
+        world
+    }
+
+    /// The same, not started.
+    pub(crate) fn prepared_for_https() -> Self {
+        let mut world = Self::prepared();
+        let authority = Authority::new();
+        world.write("tls-ca.pem", authority.pem());
+        world.certify(&authority.certify(&["localhost", "127.0.0.1"]));
+        world.authority = Some(authority);
+        world.listen_on(0);
+        world
+    }
+
+    /// Puts a certificate and its key where the service looks for them.
+    pub(crate) fn certify(&self, pair: &Pair) {
+        self.write("ca/tls.pem", &pair.certificate);
+        ssh_jit::files::write_private(&self.path("ca/tls.key"), pair.key.as_bytes()).expect("a key");
+    }
+
+    /// The CA of the service's certificate.
+    pub(crate) fn authority(&self) -> &Authority {
+        self.authority.as_ref().expect("a world with HTTPS")
+    }
+
     /// What `ssh-jit init` made, with a policy and keys for everybody; not started.
     pub(crate) fn prepared() -> Self {
         let dir = dir();
@@ -154,7 +189,7 @@ impl World {
         for name in EVERYBODY.iter().chain(&["emergency", "other"]) {
             keygen(&dir.path().join("keys"), name, "ed25519");
         }
-        let world = Self { dir, server: None, port: 0 };
+        let world = Self { dir, server: None, port: 0, authority: None };
         world.init().good();
         world.write("ca/policy.toml", &world.usual_policy());
         world.listen_on(0);
@@ -169,16 +204,23 @@ impl World {
 
     /// Writes `ssh-jit.toml` anew for this port; 0 has the system choose.
     pub(crate) fn listen_on(&self, port: u16) {
+        let scheme = self.scheme();
+        let tls = if self.authority.is_some() { "tls_cert = \"tls.pem\"\ntls_key = \"tls.key\"\n" } else { "" };
         let text = format!(
-            "url = \"http://localhost:{port}\"\nlisten = \"127.0.0.1:{port}\"\nca_keys = \"ca-keys\"\n\
-             policy = \"policy.toml\"\ndatabase = \"sqlite:ssh-jit.db\"\njournal = \"break-glass.journal\"\n"
+            "url = \"{scheme}://localhost:{port}\"\nlisten = \"127.0.0.1:{port}\"\nca_keys = \"ca-keys\"\n\
+             policy = \"policy.toml\"\ndatabase = \"sqlite:ssh-jit.db\"\njournal = \"break-glass.journal\"\n{tls}"
         );
         self.write("ca/ssh-jit.toml", &text);
     }
 
     /// Starts the service, and waits until it listens. The port stays the same from then on.
     pub(crate) fn start(&mut self) {
-        let mut server = self.spawn(self.serve());
+        self.start_by(self.serve());
+    }
+
+    /// The same by another command.
+    pub(crate) fn start_by(&mut self, command: Command) {
+        let mut server = self.spawn(command);
         server.wait_for("listening on ");
         if self.port == 0 {
             let said = server.stderr();
@@ -222,13 +264,17 @@ impl World {
         let named = |text: String, name| (text, name);
         vec![
             named(self.dir.path().display().to_string(), "DIR"),
-            named(format!("http://127.0.0.1:{}", self.port), "URL"),
+            named(self.url(), "URL"),
             named(format!("127.0.0.1_{}", self.port), "SERVICE"),
         ]
     }
 
+    fn scheme(&self) -> &'static str {
+        if self.authority.is_some() { "https" } else { "http" }
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.port)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -278,7 +324,11 @@ impl World {
             let key = self.key(name).display().to_string();
             let emergency = self.key("emergency").display().to_string();
             let url = self.url();
+            let authority = self.path("tls-ca.pem").display().to_string();
             let mut args = vec!["setup", "--server", &url, "--user", name, "--identity", &key];
+            if self.authority.is_some() {
+                args.extend(["--tls-ca", &authority]);
+            }
             if name == "alice" {
                 args.extend(["--emergency-identity", &emergency]);
             }
