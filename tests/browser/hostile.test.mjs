@@ -8,8 +8,10 @@ import { FAMILIES, HOSTILE, TEXTS } from './hostile.mjs';
 import { everything } from './support/scenes.mjs';
 import { signedIn, stage } from './support/stage.mjs';
 
-// As many as one person may have waiting, for two people.
-const BATCH = 40;
+// As many as one page of the queue holds, with those that waited before.
+const BATCH = 38;
+// Lists show so many characters of a reason; its own page shows the whole.
+const BRIEF = 160;
 // Pages are slower than commands: where each string would need one, every so many-th goes, all families included.
 const EVERY = 6;
 
@@ -19,6 +21,8 @@ const [carol, alice] = [await signedIn(browser, 'carol'), await signedIn(browser
 const visitors = { carol, alice };
 // What pages are made of when nobody attacks them, and when one has something to say.
 const harmless = new Set();
+// How a long list leads to the rest of it: only what is written below makes one long.
+harmless.add(`a href rel ${world.url}`);
 await carol.open('/sign-in');
 await carol.nameField.fill('nobody');
 await carol.usePasskey.click();
@@ -38,7 +42,7 @@ test('what is written in the terminal is refused in words, or shown as it was wr
     const asked = await each(TEXTS.slice(from, from + BATCH), ask);
     const waiting = asked.filter(({ id }) => id);
     await carol.open('/');
-    await assertShows(carol, waiting.flatMap(({ strings }) => strings));
+    await assertShows(carol, waiting.map(({ text }) => [...text.trim()].slice(0, BRIEF).join('')));
     await each(waiting, deny);
     for (const { id, strings } of waiting) {
       await carol.open(`/requests/${id}`);

@@ -83,7 +83,7 @@ test('an approver whose passkey is elsewhere is told so; where it is, the same b
   await there.enrol();
   const here = await browser.person('carol');
   await here.signInAtProvider(`/requests/${id}`);
-  await pressesInVain(here, id, /this device does not have it/);
+  await pressesInVain(here, id, /No passkey was used.*on this device/);
   await there.signInAtProvider(`/requests/${id}`);
   const before = there.gestures;
   await there.approve.click();
