@@ -18,7 +18,7 @@ const pages = await everything(world);
 const [carol, alice] = [await signedIn(browser, 'carol'), await signedIn(browser, 'alice')];
 const visitors = { carol, alice };
 // What pages are made of when nobody attacks them, and when one has something to say.
-const harmless = new Set();
+const harmless = new Set([`a href rel ${world.url}`]); // from one page of a long list to the next
 await carol.open('/sign-in');
 await carol.nameField.fill('nobody');
 await carol.usePasskey.click();
@@ -38,7 +38,8 @@ test('what is written in the terminal is refused in words, or shown as it was wr
     const asked = await each(TEXTS.slice(from, from + BATCH), ask);
     const waiting = asked.filter(({ id }) => id);
     await carol.open('/');
-    await assertShows(carol, waiting.flatMap(({ strings }) => strings));
+    // A list shows the beginnings only: what counts here is that nothing is made of them.
+    await assertShows(carol, waiting.map(({ id }) => `/requests/${id}`), 'outerHTML');
     await each(waiting, deny);
     for (const { id, strings } of waiting) {
       await carol.open(`/requests/${id}`);
@@ -198,8 +199,8 @@ function submitUnchecked(field) {
 const sample = (texts, every) => texts.filter((_, index) => index % every === 0);
 
 // Each of the texts stands there letter by letter; no element came of any, and no script ran.
-async function assertShows(visitor, texts) {
-  const body = await visitor.page.evaluate(() => ({ text: document.body.textContent, pwned: window.pwned }));
+async function assertShows(visitor, texts, where = 'textContent') {
+  const body = await visitor.page.evaluate((property) => ({ text: document.body[property], pwned: window.pwned }), where);
   for (const text of texts) assert.ok(body.text.includes(text), `${visitor.page.url()} does not show ${JSON.stringify(text)}`);
   assert.equal(body.pwned, undefined);
   const strange = (await shapes(visitor)).filter((shape) => !harmless.has(shape));
