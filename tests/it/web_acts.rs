@@ -206,3 +206,41 @@ fn pages_hear_of_what_concerns_them() {
     bench.run(service.import_journal()).expect("imported");
     assert!(heard(&person("bob"), before), "everybody hears of broken glass");
 }
+
+#[test]
+fn long_lists_come_in_pages() {
+    let bench = Bench::new();
+    let carol = carol(&bench);
+    let asked: Vec<Asked> = (0..45).map(|n| bench.ask(["alice", "bob", "robot"][n % 3], "web", &json!({}))).collect();
+    let listed = |path: &str| {
+        let page = carol.opens(&bench, path).ok().body;
+        (asked.iter().filter(|asked| page.contains(&asked.id)).count(), page)
+    };
+    let (first, page) = listed("/");
+    assert!(first == 40 && page.contains("45 requests wait for you") && page.contains("page 1 of 2"), "{page}");
+    assert_eq!(listed("/?page=2").0, 5);
+    assert_eq!((listed("/?page=0").0, listed("/?page=4294967295").0), (40, 0));
+    // What she has decided makes room.
+    bench.deny("carol", &asked[0]).ok();
+    let (first, page) = listed("/");
+    assert!(first == 40 && !page.contains(&asked[0].id) && page.contains("44 requests wait"), "{page}");
+}
+
+/// People get a page, and programs what they can read.
+#[test]
+fn an_address_that_leads_nowhere_is_answered_in_kind() {
+    let bench = Bench::new();
+    let carol = carol(&bench);
+    let opens = |path: &str, accept: &str| {
+        let headers = [("host", "localhost:7022"), ("cookie", carol.cookie.as_str()), ("accept", accept)];
+        bench.browse("GET", path, &headers, b"")
+    };
+    for (path, status) in [("/nothing", 404), ("/requests/x", 404), ("/?page=x", 400), ("/log?before=-1", 400)] {
+        let (page, told) = opens(path, "text/html,*/*;q=0.8");
+        assert_eq!(page.status, status, "{path}");
+        assert!(page.body.contains("<h1>") && told.contains("default-src 'none'"), "{path} {page:?}");
+    }
+    assert_eq!(opens("/nothing", "application/json").0.code(), "no-such-path");
+    assert_eq!(opens("/v1/nothing", "text/html").0.code(), "no-such-path");
+    assert_eq!(opens("/web/passkeys?person=carol", "text/html").0.status, 200);
+}
