@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,7 @@ use ssh_key::{Algorithm, EcdsaCurve};
 
 use super::digest::Digest;
 use super::names::{Invalid, as_string};
+use super::remembered::Remembered;
 
 /// The sizes of RSA keys that are accepted, in bits.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 3072..=8192;
@@ -22,7 +24,14 @@ const LONGEST_BLOB: usize = 4096;
 
 /// A checked public key of one of the kinds that may sign statements.
 #[derive(Debug, Clone)]
-pub struct PublicKey {
+pub struct PublicKey(Arc<Checked>);
+
+/// Keys that were checked before. The same few people sign again and again, and each stored statement names its
+/// signer's key: checking it takes a fifth of verifying a signature.
+static KNOWN: LazyLock<Remembered<Vec<u8>, PublicKey>> = LazyLock::new(|| Remembered::new(4096));
+
+#[derive(Debug)]
+struct Checked {
     data: KeyData,
     blob: Vec<u8>,
     fingerprint: Digest,
@@ -37,6 +46,51 @@ impl PublicKey {
         if blob.len() > LONGEST_BLOB {
             return Err(fail(blob, "it is longer than any key should be"));
         }
+        if let Some(known) = KNOWN.get(blob) {
+            return Ok(known);
+        }
+        let key = Self(Arc::new(Checked::from_blob(blob)?));
+        KNOWN.insert(blob.to_vec(), key.clone());
+        Ok(key)
+    }
+
+    /// The wire form.
+    pub fn blob(&self) -> &[u8] {
+        &self.0.blob
+    }
+
+    /// The key as the ssh-key crate has it.
+    pub fn data(&self) -> &KeyData {
+        &self.0.data
+    }
+
+    /// The point of an Ed25519 key, `sk-ssh-ed25519@openssh.com` included.
+    pub(super) fn point(&self) -> Option<&VerifyingKey> {
+        self.0.point.as_ref()
+    }
+
+    /// SHA-256 of the wire form: what `ssh-keygen -l` prints.
+    pub fn fingerprint(&self) -> Digest {
+        self.0.fingerprint
+    }
+
+    /// The algorithm's name, such as `ssh-ed25519`.
+    pub fn algorithm(&self) -> String {
+        self.0.data.algorithm().as_str().to_owned()
+    }
+
+    /// The FIDO application of an `sk-` key: `ssh:...`, or a passkey's relying party id.
+    pub fn application(&self) -> Option<&str> {
+        match &self.0.data {
+            KeyData::SkEd25519(key) => Some(key.application()),
+            KeyData::SkEcdsaSha2NistP256(key) => Some(key.application()),
+            _ => None,
+        }
+    }
+}
+
+impl Checked {
+    fn from_blob(blob: &[u8]) -> Result<Self, Invalid> {
         let key = ssh_key::PublicKey::from_bytes(blob).map_err(|_| fail(blob, KINDS))?;
         let data = KeyData::from(key);
         let point = check(&data).map_err(|rule| fail(blob, rule))?;
@@ -46,51 +100,17 @@ impl PublicKey {
             _ => Err(fail(blob, "it is not encoded canonically")),
         }
     }
-
-    /// The wire form.
-    pub fn blob(&self) -> &[u8] {
-        &self.blob
-    }
-
-    /// The key as the ssh-key crate has it.
-    pub fn data(&self) -> &KeyData {
-        &self.data
-    }
-
-    /// The point of an Ed25519 key, `sk-ssh-ed25519@openssh.com` included.
-    pub(super) fn point(&self) -> Option<&VerifyingKey> {
-        self.point.as_ref()
-    }
-
-    /// SHA-256 of the wire form: what `ssh-keygen -l` prints.
-    pub fn fingerprint(&self) -> Digest {
-        self.fingerprint
-    }
-
-    /// The algorithm's name, such as `ssh-ed25519`.
-    pub fn algorithm(&self) -> String {
-        self.data.algorithm().as_str().to_owned()
-    }
-
-    /// The FIDO application of an `sk-` key: `ssh:...`, or a passkey's relying party id.
-    pub fn application(&self) -> Option<&str> {
-        match &self.data {
-            KeyData::SkEd25519(key) => Some(key.application()),
-            KeyData::SkEcdsaSha2NistP256(key) => Some(key.application()),
-            _ => None,
-        }
-    }
 }
 
 impl PartialEq for PublicKey {
     fn eq(&self, other: &Self) -> bool {
-        self.blob == other.blob
+        self.0.blob == other.0.blob
     }
 }
 impl Eq for PublicKey {}
 impl std::hash::Hash for PublicKey {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.blob.hash(state);
+        self.0.blob.hash(state);
     }
 }
 
@@ -118,7 +138,7 @@ impl FromStr for PublicKey {
 /// The one-line form, without a comment.
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.data.algorithm(), STANDARD.encode(&self.blob))
+        write!(f, "{} {}", self.0.data.algorithm(), STANDARD.encode(&self.0.blob))
     }
 }
 as_string!(PublicKey);

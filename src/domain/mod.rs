@@ -14,6 +14,7 @@ pub mod passkey;
 pub mod policy;
 mod policy_file;
 pub mod refusal;
+pub mod remembered;
 pub mod request;
 pub mod sshsig;
 pub mod statement;

@@ -1,15 +1,13 @@
 //! From signed bytes to facts. A [`Verified`] statement can be made here only: its bytes parse, it is
 //! meant for this service, and the key that the policy names signed exactly those bytes.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
-
 use super::digest::Digest;
 use super::key::PublicKey;
 use super::names::InstanceId;
 use super::passkey::Enrolled;
 use super::policy::{Person, Policy};
 use super::refusal::Refusal;
+use super::remembered::Remembered;
 use super::sshsig::{Expect, SshSig};
 use super::statement::{self, Statement};
 use super::time::Timestamp;
@@ -80,7 +78,19 @@ impl<T: Statement> Verified<T> {
         instance: &InstanceId,
         seen: &VerifiedSet,
     ) -> Result<Self, Refusal> {
+        Self::check_by(signed, |_| Ok(key), expect, instance, seen)
+    }
+
+    /// The same, where the statement says whose key to look up: that is asked before the signature is worth a look.
+    pub fn check_by<'k>(
+        signed: &Signed,
+        key: impl FnOnce(&T) -> Result<&'k PublicKey, Refusal>,
+        expect: Expect<'_>,
+        instance: &InstanceId,
+        seen: &VerifiedSet,
+    ) -> Result<Self, Refusal> {
         let statement: T = signed.claims()?;
+        let key = key(&statement)?;
         if statement.instance() != instance {
             return Err(Refusal::OtherInstance);
         }
@@ -148,34 +158,23 @@ impl<T: Statement> Verified<T> {
     }
 }
 
-/// Hashes of what was verified already (statement, signature and key together), bounded: when a
-/// generation is full the one before it is forgotten. Lives in memory only; entries are made by
-/// [`Verified::check`] alone.
+/// Hashes of what was verified already (statement, signature and key together). Lives in memory only; entries are
+/// made by [`Verified::check`] alone.
 #[derive(Debug)]
-pub struct VerifiedSet {
-    generations: Mutex<(HashSet<Digest>, HashSet<Digest>)>,
-    capacity: usize,
-}
+pub struct VerifiedSet(Remembered<Digest, ()>);
 
 impl VerifiedSet {
     /// Remembers `capacity` to twice `capacity` entries of 32 bytes; with 0 it remembers none.
     pub fn new(capacity: usize) -> Self {
-        Self { generations: Mutex::default(), capacity }
+        Self(Remembered::new(capacity))
     }
 
     fn contains(&self, entry: &Digest) -> bool {
-        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.0.contains(entry) || generations.1.contains(entry)
+        self.0.get(entry).is_some()
     }
 
     fn insert(&self, entry: Digest) {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        if generations.0.len() >= self.capacity {
-            generations.1 = std::mem::take(&mut generations.0);
-        }
-        if self.capacity > 0 {
-            generations.0.insert(entry);
-        }
+        self.0.insert(entry, ());
     }
 }
 

@@ -43,11 +43,10 @@ impl Service {
     /// (a denial, a withdrawal, a return) must work for people who have left, too.
     pub(super) fn case(&self, tx: &mut Tx<'_>, id: &RequestId) -> Result<Case, Error> {
         let stored = requests::load(tx, id)?.ok_or(Refusal::UnknownRequest)?;
-        let request: Request = stored.signed.claims()?;
-        if request.id != stored.id {
+        let request: Verified<Request> = self.verified(tx, &stored.signed)?;
+        if request.get().id != stored.id {
             return Err(StoreError::nonsense("requests", &stored.id, "statement").into());
         }
-        let request: Verified<Request> = self.verified(tx, &stored.signed)?;
         let mut approvals = Vec::with_capacity(stored.decisions.len());
         for signed in &stored.decisions {
             let approval: Verified<Approval> = self.verified(tx, signed)?;

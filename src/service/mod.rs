@@ -28,8 +28,10 @@ use crate::clock::Clock;
 use crate::config::OidcConfig;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::key::PublicKey;
 use crate::domain::names::{PersonName, RequestId, RoleName};
 use crate::domain::policy::Policy;
+use crate::domain::remembered::Remembered;
 use crate::domain::sshsig::Expect;
 use crate::domain::statement::Statement;
 use crate::domain::time::{Moment, Timestamp};
@@ -51,6 +53,8 @@ pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.
 const REMEMBERED: usize = 100_000;
+/// So many requests that this process took are remembered: those that may be claimed soon.
+const TAKEN: usize = 10_000;
 /// So many policies that this process loaded are kept, to rebuild certificates that they led to.
 const POLICIES: usize = 16;
 
@@ -65,6 +69,8 @@ pub struct Service {
     policies: RwLock<VecDeque<Arc<Policy>>>,
     clock: Clock,
     seen: VerifiedSet,
+    /// The requests that this process took, and their subject keys.
+    taken: Remembered<RequestId, PublicKey>,
     waiters: waiters::Waiters,
     refusals: Mutex<log::Budget>,
     head: Mutex<Option<SignedHead>>,
@@ -143,6 +149,7 @@ impl Service {
             policies: RwLock::new(VecDeque::new()),
             clock: parts.clock,
             seen: VerifiedSet::new(parts.settings.remembered),
+            taken: Remembered::new(parts.settings.remembered.min(TAKEN)),
             waiters: waiters::Waiters::default(),
             refusals: Mutex::default(),
             head: Mutex::default(),
@@ -226,15 +233,14 @@ impl Service {
         signed: &Signed,
         now: Moment,
     ) -> Result<Verified<T>, Error> {
-        let statement: T = signed.claims()?;
         let verified: Verified<T> = if signed.signature().is_passkey() {
             let (service, signed) = (Arc::clone(self), signed.clone());
             self.store.read(move |tx| service.verified(tx, &signed)).await?
         } else {
-            // Whose key it is, is asked before the signature is worth a look.
             let key = signed.signature().key();
-            policy.signer(statement.person(), key)?;
-            Verified::check(signed, key, Expect::SshKey { verified: false }, &self.trust.instance, &self.seen)?
+            let theirs = |statement: &T| policy.signer(statement.person(), key).map(|_| key);
+            let expect = Expect::SshKey { verified: false };
+            Verified::check_by(signed, theirs, expect, &self.trust.instance, &self.seen)?
         };
         verified.signer(policy)?;
         Ok(verified.fresh(now.second())?)

@@ -61,6 +61,7 @@ impl Service {
                     record(tx, &verified, policy.digest(), needed, now)
                 })
                 .await?;
+            self.taken.insert(request.get().id.clone(), request.get().key.clone());
             self.tell(&request.get().id, &request.get().person, &request.get().role);
             Ok((self.info(&self.policy(), request.signed(), request.get().clone(), Vec::new(), state), waiter))
         })
