@@ -212,7 +212,7 @@
     const at = time.dataset.ahead ? new Date(Date.now() + time.dataset.ahead * 1000) : new Date(time.dateTime);
     const days = Math.abs(at - Date.now()) / 86400000;
     const today = at.toDateString() === new Date().toDateString();
-    const clock = { hour: 'numeric', minute: '2-digit' };
+    const clock = { hour: '2-digit', minute: '2-digit' };
     time.textContent = at.toLocaleString([], today ? clock : days < 6 ? { weekday: 'short', ...clock } : { dateStyle: 'medium', timeStyle: 'short' });
     time.title = `${at.toISOString().slice(0, 16).replace('T', ' ')} UTC`;
   });
