@@ -172,6 +172,8 @@ pub struct Environment {
     pub credentials: Option<PathBuf>,
     /// Whether colour is unwanted.
     pub no_color: bool,
+    /// Whether a browser could show itself here.
+    pub graphical: bool,
     /// The account's name.
     pub account: Option<String>,
     /// `SSH_JIT_SERVER`, `SSH_JIT_USER`, `SSH_JIT_IDENTITY`, `SSH_JIT_EMERGENCY_IDENTITY`, `SSH_JIT_TLS_CA`,
@@ -201,6 +203,7 @@ impl Environment {
             agent: path("SSH_AUTH_SOCK"),
             credentials: path("CREDENTIALS_DIRECTORY"),
             no_color: path("NO_COLOR").is_some(),
+            graphical: cfg!(target_os = "macos") || path("DISPLAY").is_some() || path("WAYLAND_DISPLAY").is_some(),
             account: text("USER")?,
             home,
             client,

@@ -2,7 +2,10 @@
 //! same statement; the person compares the fingerprint that both show.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
 
 use crate::client::api::ApiError;
 use crate::domain::digest::Digest;
@@ -10,6 +13,7 @@ use crate::domain::passkey::Assertion;
 use crate::domain::sshsig::{Expect, SshSig};
 use crate::domain::statement::{self, Enrolment, Is, Removal, Statement as _, Version};
 use crate::domain::text::Comment;
+use crate::files;
 use crate::random;
 use crate::wire::{EnrolmentText, PasskeyView};
 
@@ -22,6 +26,9 @@ use super::{Context, Exit, Failure};
 pub(super) enum Verb {
     /// Open the enrolment page, wait for the passkey, and sign for it with your SSH key
     Add {
+        /// Only print the page's address: it is opened elsewhere
+        #[arg(long)]
+        no_browser: bool,
         /// Do not ask whether the fingerprints are the same: you have compared them otherwise
         #[arg(long)]
         yes: bool,
@@ -50,19 +57,26 @@ const PATIENCE: Duration = Duration::from_mins(10);
 pub(super) fn run(context: &Context, verb: &Verb) -> Result<Exit, Failure> {
     let mut person = Person::open(context)?;
     match verb {
-        Verb::Add { yes } => add(&mut person, *yes),
+        Verb::Add { no_browser, yes } => add(&mut person, *no_browser, *yes),
         Verb::List => list(&mut person),
         Verb::Remove { fingerprint } => remove(&mut person, *fingerprint),
     }
 }
 
-fn add(person: &mut Person<'_>, yes: bool) -> Result<Exit, Failure> {
+fn add(person: &mut Person<'_>, no_browser: bool, yes: bool) -> Result<Exit, Failure> {
     let ssh_key = person.public_key()?.fingerprint();
     let (code, url) = (random::token(), person.service.api.url().to_owned());
     let encoded = ssh_key.to_string().replace('+', "%2B").replace('/', "%2F").replace(':', "%3A");
+    let page = Zeroizing::new(format!("{url}/enrol#code={}&person={}&key={encoded}", code.as_str(), person.name));
     person.context.ui.say("open this page, and make the passkey there:");
-    person.context.ui.out(format_args!("{url}/enrol#code={}&person={}&key={encoded}", code.as_str(), person.name));
-    let letter = wait(person, &code)?;
+    person.context.ui.out(page.as_str());
+    let leads = (!no_browser).then(|| open_in_browser(person, &page)).flatten();
+    let letter = wait(person, &code);
+    if let Some(file) = leads {
+        // It is of no use any more; that it cannot be removed is no reason to stop.
+        let _ = std::fs::remove_file(file);
+    }
+    let letter = letter?;
     let enrolment: Enrolment = statement::parse(letter.text.as_bytes())?;
     let by_passkey = genuine(person, &letter, &enrolment, ssh_key)?;
     let fingerprint = enrolment.key.fingerprint();
@@ -81,6 +95,23 @@ fn add(person: &mut Person<'_>, yes: bool) -> Result<Exit, Failure> {
     let until = time(kept.until, person.now()?);
     person.context.ui.good(format_args!("{} can decide at {url} with this passkey until {until}", person.name));
     Ok(Exit::Done)
+}
+
+/// Opens the page where somebody sits in front of it. Programs' arguments can be read by others on this machine, so
+/// the browser is given a file that only this person can read, and that leads there.
+fn open_in_browser(person: &Person<'_>, page: &str) -> Option<PathBuf> {
+    let environment = &person.context.environment;
+    if !environment.graphical || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let file = environment.state.join("enrol.html");
+    // The address is made of letters, digits and marks that mean nothing in HTML, but for the ampersands.
+    let leads = page.replace('&', "&amp;");
+    let html =
+        format!("<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={leads}\"><a href=\"{leads}\">on</a>");
+    let opened = files::write_private(&file, html.as_bytes()).and_then(|()| open::that_detached(&file));
+    // The address stands there to be copied.
+    opened.ok().map(|()| file)
 }
 
 /// Asks for the letter until it is there. A person is at work in the browser: a second is soon enough.
