@@ -76,7 +76,9 @@ impl Browser<'_> {
         load::once(self.server.address, &asked.ask);
         let last = open.join().expect("all of them were told").saturating_duration_since(begin);
         let shown = Instant::now();
-        let page = String::from_utf8(load::once(self.server.address, &self.opens("/"))).expect("HTML");
+        // The oldest come first, 40 a page: it is the last one on the last page.
+        let last_page = format!("/?page={}", WAITING / 40 + 1);
+        let page = String::from_utf8(load::once(self.server.address, &self.opens(&last_page))).expect("HTML");
         assert!(page.contains(asked.id.as_str()), "the queue shows it");
         println!("\nmemory with {OPEN} open pages: {memory:.1} MiB, {:.1} of it theirs", memory - before);
         println!("from asking to the last of {OPEN} pages hearing of it: {}", super::millis(last));

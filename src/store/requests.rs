@@ -156,9 +156,11 @@ pub fn list(
     let condition = condition(filter, scope, &mut values);
     let order = if matches!(filter, Filter::EndedOf(_) | Filter::Newest) { "DESC" } else { "ASC" };
     values.extend([most, skip].map(|number| Value::Int(i64::from(number))));
+    // Which they are is found first: sorting would otherwise carry every statement along.
     let sql = format!(
-        "SELECT {COLUMNS} FROM requests r JOIN statements s ON s.sha256 = r.statement WHERE {condition} \
-         ORDER BY r.created {order}, r.id LIMIT ?{} OFFSET ?{}",
+        "SELECT {COLUMNS} FROM (SELECT r.id AS wanted FROM requests r WHERE {condition} \
+         ORDER BY r.created {order}, r.id LIMIT ?{} OFFSET ?{}) JOIN requests r ON r.id = wanted \
+         JOIN statements s ON s.sha256 = r.statement ORDER BY r.created {order}, r.id",
         values.len() - 1,
         values.len()
     );
