@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::digest::Digest;
 use crate::domain::key::PublicKey;
-use crate::domain::names::{HostName, PersonName, RequestId};
+use crate::domain::names::{HostName, InstanceId, Nonce, PersonName, RequestId};
 use crate::domain::passkey::LONGEST_ENROLMENT;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -13,7 +13,7 @@ use crate::domain::statement::{
     Approval, Decision, Enrolment, Is, Outcome, Removal, Return, Review, Session, Version, Withdrawal,
 };
 use crate::domain::text::{Comment, Reason};
-use crate::domain::time::{Patience, Seconds};
+use crate::domain::time::{Patience, Seconds, Timestamp};
 use crate::random;
 
 use super::{Caller, Error, RequestInfo, Service};
@@ -32,6 +32,11 @@ pub struct Choice {
 }
 
 impl Service {
+    /// What every statement says of itself.
+    fn preamble(&self) -> (InstanceId, Nonce, Timestamp) {
+        (self.trust().instance.clone(), random::nonce(), self.now().second())
+    }
+
     /// A decision, complete but for its signature.
     pub async fn draft_decision(
         self: &Arc<Self>,
@@ -49,11 +54,11 @@ impl Service {
             hosts.retain(|host| choice.hosts.contains(host));
             principals.retain(|p| p.host().is_none_or(|host| choice.hosts.contains(host)));
         }
-        let now = self.now().second();
+        let (instance, nonce, at) = self.preamble();
         Ok(Approval {
             v: Version,
             kind: Is,
-            instance: self.trust().instance.clone(),
+            instance,
             person: caller.person.clone(),
             request: info.signed.digest(),
             id: id.clone(),
@@ -67,27 +72,28 @@ impl Service {
             start: info.request.start,
             extensions: info.extensions,
             critical_options: info.critical_options,
-            claim_by: now.plus(info.claim_within.map_or(0, Patience::seconds)),
+            claim_by: at.plus(info.claim_within.map_or(0, Patience::seconds)),
             policy: info.policy,
             comment: choice.comment,
-            nonce: random::nonce(),
-            at: now,
+            nonce,
+            at,
         })
     }
 
     /// A withdrawal of the caller's own request.
     pub async fn draft_withdrawal(self: &Arc<Self>, caller: &Caller, id: &RequestId) -> Result<Withdrawal, Error> {
         let (info, _) = self.request(caller, id).await?;
+        let (instance, nonce, at) = self.preamble();
         Ok(Withdrawal {
             v: Version,
             kind: Is,
-            instance: self.trust().instance.clone(),
+            instance,
             person: caller.person.clone(),
             request: info.signed.digest(),
             id: id.clone(),
             reason: Comment::default(),
-            nonce: random::nonce(),
-            at: self.now().second(),
+            nonce,
+            at,
         })
     }
 
@@ -97,16 +103,17 @@ impl Service {
         let State::Active { serial, .. } = info.state else {
             return Err(Refusal::NotActive { state: info.state.name() }.into());
         };
+        let (instance, nonce, at) = self.preamble();
         Ok(Return {
             v: Version,
             kind: Is,
-            instance: self.trust().instance.clone(),
+            instance,
             person: caller.person.clone(),
             request: info.signed.digest(),
             id: id.clone(),
             serial,
-            nonce: random::nonce(),
-            at: self.now().second(),
+            nonce,
+            at,
         })
     }
 
@@ -119,62 +126,58 @@ impl Service {
         comment: Reason,
     ) -> Result<Review, Error> {
         let used = self.emergency(id).await?;
+        let (instance, nonce, at) = self.preamble();
         Ok(Review {
             v: Version,
             kind: Is,
-            instance: self.trust().instance.clone(),
+            instance,
             person: caller.person.clone(),
             break_glass: used.digest,
             id: id.clone(),
             outcome,
             comment,
-            nonce: random::nonce(),
-            at: self.now().second(),
+            nonce,
+            at,
         })
     }
 
     /// Takes one of the caller's passkeys away.
     pub fn draft_removal(&self, caller: &Caller, key: Digest) -> Removal {
+        let (instance, nonce, at) = self.preamble();
         Removal {
             v: Version,
             kind: Is,
-            instance: self.trust().instance.clone(),
+            instance,
             person: caller.person.clone(),
             key,
             reason: Comment::default(),
-            nonce: random::nonce(),
-            at: self.now().second(),
+            nonce,
+            at,
         }
     }
 
     /// An enrolment of a passkey that a browser just made. Nothing is known of who asks: the person's SSH
     /// key must sign it.
     pub fn draft_enrolment(&self, person: PersonName, ssh_key: Digest, key: PublicKey) -> Result<Enrolment, Refusal> {
-        let at = self.now().second();
+        let (instance, nonce, at) = self.preamble();
         Ok(Enrolment {
             v: Version,
             kind: Is,
-            instance: self.trust().instance.clone(),
+            instance,
             person,
             key,
             application: self.settings().relying_party().parse()?,
             ssh_key,
             until: at.plus(LONGEST_ENROLMENT),
-            nonce: random::nonce(),
+            nonce,
             at,
         })
     }
 
     /// A session for a name that somebody typed. Whether there is such a person, nobody is told.
     pub fn draft_session(&self, person: PersonName) -> Session {
-        Session {
-            v: Version,
-            kind: Is,
-            instance: self.trust().instance.clone(),
-            person,
-            nonce: random::nonce(),
-            at: self.now().second(),
-        }
+        let (instance, nonce, at) = self.preamble();
+        Session { v: Version, kind: Is, instance, person, nonce, at }
     }
 }
 

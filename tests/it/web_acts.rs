@@ -244,3 +244,15 @@ fn an_address_that_leads_nowhere_is_answered_in_kind() {
     assert_eq!(opens("/v1/nothing", "text/html").0.code(), "no-such-path");
     assert_eq!(opens("/web/passkeys?person=carol", "text/html").0.status, 200);
 }
+
+#[test]
+fn what_was_drafted_before_the_policy_changed_decides_nothing() {
+    let bench = Bench::new();
+    let carol = carol(&bench);
+    let asked = bench.ask("alice", "web", &json!({}));
+    let signed = carol.signs(Kind::Approval, &carol.draft(&bench, &asked.id, "approve"));
+    bench.load_policy(&format!("{}\n# changed", policy()));
+    bench.refuses("policy-changed", || carol.calls(&bench, "/web/decisions", &signed));
+    let signed = carol.signs(Kind::Approval, &carol.draft(&bench, &asked.id, "approve"));
+    carol.calls(&bench, "/web/decisions", &signed).ok();
+}
