@@ -4,12 +4,14 @@
 mod oidc;
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::domain::names::{InstanceId, PersonName};
+use crate::files;
 
 pub use oidc::{OidcConfig, is_confidential};
 
@@ -73,7 +75,10 @@ impl ServiceConfig {
     /// Reads the file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let fail = |message: String| ConfigError(format!("{}:{message}", path.display()));
-        let text = fs::read_to_string(path).map_err(|e| fail(format!(" {e}; run ssh-jit init to make one")))?;
+        let text = files::read_trusted(path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => fail(format!(" {e}; run ssh-jit init to make one")),
+            _ => fail(format!(" {e}")),
+        })?;
         let mut config: Self = toml::from_str(&text).map_err(|e| fail(in_file(&text, &e)))?;
         let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let paths = [&mut config.ca_keys, &mut config.policy, &mut config.journal];
@@ -138,7 +143,7 @@ impl ClientConfig {
             Ok(text) => {
                 toml::from_str(&text).map_err(|e| ConfigError(format!("{}:{}", path.display(), in_file(&text, &e))))
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(ConfigError(format!("{}: {e}", path.display()))),
         }
     }

@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 /// No file that is read whole is larger.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
+/// No secret line is longer.
+const LONGEST_LINE: u64 = 4096;
+
 /// Makes a folder of mode 0700, and what is missing above it.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
@@ -75,13 +78,48 @@ pub fn read_private(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(content)
 }
 
+/// Reads a line that is secret out of whatever the path leads to, a pipe for one. Other than in `read_private`, who
+/// may write there is for whoever names the path.
+pub fn read_secret_line(path: &Path) -> io::Result<Zeroizing<String>> {
+    // Room for all that is taken, so that growing leaves no copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST_LINE as usize + 1));
+    File::open(path)?.take(LONGEST_LINE).read_to_string(&mut text)?;
+    let length = text.trim_end_matches('\n').len();
+    text.truncate(length);
+    Ok(text)
+}
+
+/// Reads what decides over others: a file that only its owner can write, and that is ours or root's.
+pub fn read_trusted(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let facts = file.metadata()?;
+    if facts.uid() != 0 {
+        owned_and_closed(&facts, 0o022, "chmod go-w")?;
+    } else if facts.mode() & 0o022 != 0 {
+        return Err(open_to_others(&facts, "chmod go-w"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Refuses a folder that is a link, somebody else's, or that others may write: what is put there could be
+/// exchanged.
+pub fn check_own_folder(path: &Path) -> io::Result<()> {
+    folder_facts(path).and_then(|facts| owned_and_closed(&facts, 0o022, "chmod go-w"))
+}
+
 /// Refuses a folder that is a link, somebody else's, or open to others.
 pub fn check_private_folder(path: &Path) -> io::Result<()> {
+    folder_facts(path).and_then(|facts| owned_and_closed(&facts, 0o077, "chmod 700"))
+}
+
+fn folder_facts(path: &Path) -> io::Result<fs::Metadata> {
     let facts = fs::symlink_metadata(path)?;
-    if !facts.is_dir() {
-        return Err(io::Error::other("it is not a folder (a symbolic link is not followed)"));
+    if facts.is_dir() {
+        return Ok(facts);
     }
-    owned_and_closed(&facts, 0o077, "chmod 700")
+    Err(io::Error::other("it is not a folder (a symbolic link is not followed)"))
 }
 
 fn owned_and_closed(facts: &fs::Metadata, forbidden: u32, remedy: &str) -> io::Result<()> {
@@ -89,10 +127,11 @@ fn owned_and_closed(facts: &fs::Metadata, forbidden: u32, remedy: &str) -> io::R
     if facts.uid() != me {
         return Err(io::Error::other(format!("it belongs to user {}, not to {me}; chown it", facts.uid())));
     }
-    if facts.mode() & forbidden != 0 {
-        return Err(io::Error::other(format!("others may use it (mode {:o}); {remedy} it", facts.mode() & 0o7777)));
-    }
-    Ok(())
+    if facts.mode() & forbidden != 0 { Err(open_to_others(facts, remedy)) } else { Ok(()) }
+}
+
+fn open_to_others(facts: &fs::Metadata, remedy: &str) -> io::Error {
+    io::Error::other(format!("others may use it (mode {:o}); {remedy} it", facts.mode() & 0o7777))
 }
 
 #[cfg(test)]
@@ -133,6 +172,49 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file is left");
     }
 
+    /// S01: nor is one that was planted where the temporary file will be, whose name can be guessed.
+    #[test]
+    fn a_link_in_place_of_the_temporary_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, path) = (dir.path().join("target"), dir.path().join("file"));
+        fs::write(&target, "old").unwrap();
+        let temporary = dir.path().join(format!(".file.{}.new", std::process::id()));
+        std::os::unix::fs::symlink(&target, &temporary).unwrap();
+        write_private(&path, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn what_decides_over_others_is_written_by_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy");
+        write_public(&path, b"text").unwrap();
+        assert_eq!(read_trusted(&path).unwrap(), "text");
+        for mode in [0o664, 0o646, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = read_trusted(&path).unwrap_err().to_string();
+            assert!(error.contains("chmod go-w"), "{error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(&path, Some(65_534), None).is_ok() {
+            assert!(read_trusted(&path).unwrap_err().to_string().contains("chown"));
+        }
+    }
+
+    #[test]
+    fn a_secret_line_ends_where_its_line_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passphrase");
+        for (text, secret) in [("", ""), ("a b \n", "a b "), ("a\n\n", "a"), ("\u{e9}", "\u{e9}")] {
+            fs::write(&path, text).unwrap();
+            let read = read_secret_line(&path).unwrap();
+            assert_eq!(read.as_str(), secret);
+            assert!(read.capacity() > 4000, "it never had to grow");
+        }
+    }
+
     #[test]
     fn private_folders_are_closed() {
         let dir = tempfile::tempdir().unwrap();
@@ -141,5 +223,14 @@ mod tests {
         check_private_folder(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
         assert!(check_private_folder(&folder).unwrap_err().to_string().contains("chmod 700"));
+        check_own_folder(&folder).unwrap();
+        for mode in [0o770, 0o707, 0o1777] {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(check_own_folder(&folder).unwrap_err().to_string().contains("chmod go-w"), "{mode:o}");
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        assert!(check_own_folder(&link).is_err() && check_private_folder(&link).is_err());
     }
 }

@@ -165,6 +165,19 @@ pub(super) fn file_error(path: &Path, error: io::Error) -> KeyError {
 mod tests {
     use super::*;
 
+    /// K12: a file whose two halves are of different keys would have us sign for one with the other.
+    #[test]
+    fn a_public_half_that_is_another_keys_is_refused() {
+        let made = || PrivateKey::random(&mut UnwrapErr(SysRng), Algorithm::Ed25519).unwrap();
+        let (one, other) = (made(), made());
+        let half = |key: &PrivateKey| key.key_data().ed25519().unwrap().clone();
+        let mixed = |public, private| PrivateKey::new(Ed25519Keypair { public, private }.into(), "x").unwrap();
+        let path = Path::new("user-ca");
+        assert!(pair(path, &mixed(half(&one).public, half(&one).private)).is_ok());
+        let wrong = pair(path, &mixed(half(&other).public, half(&one).private));
+        assert!(matches!(wrong, Err(KeyError::NotAKey(_))));
+    }
+
     /// Nobody has the private half of a published example, so this is as near as a test comes to one.
     #[test]
     fn published_examples_are_recognized() {

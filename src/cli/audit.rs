@@ -173,6 +173,7 @@ fn genuine(event: &Event, text: &SignedText) -> Result<(), Failure> {
 fn export(person: &mut Person<'_>, folder: &Path) -> Result<Exit, Failure> {
     let size = head(person)?.size;
     crate::files::make_private_folder(folder)?;
+    crate::files::check_own_folder(folder).map_err(|e| Failure::new(format!("{}: {e}", folder.display())))?;
     let mut signers = BTreeSet::new();
     let mut written = 0u64;
     every(person, size, |seq, view| {

@@ -38,6 +38,8 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
     }
     let passphrase = if args.encrypt { Some(new_passphrase()?) } else { None };
     crate::files::make_private_folder(dir)?;
+    // Whoever may write there could put a policy of their own in the place of ours.
+    crate::files::check_own_folder(dir).map_err(|e| Failure::new(format!("{}: {e}", dir.display())))?;
     let keys_folder = dir.join("ca-keys");
     Keys::create(&keys_folder, passphrase.as_ref())?;
     let keys = Keys::load(&keys_folder, || passphrase.ok_or_else(|| std::io::ErrorKind::NotFound.into()))?;

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::client::api::ApiError;
 use crate::client::certificate::{self, Checked, Expected};
 use crate::client::state::{Held, Pending};
@@ -133,7 +135,7 @@ fn ask(
     args: &Args,
 ) -> Result<(Pending, Subject, RequestView), Failure> {
     let (instance, name, nonce, at) = person.preamble()?;
-    let subject = Subject::new(&random::bytes())?;
+    let subject = Subject::new(&Zeroizing::new(random::bytes()))?;
     let id = random::request_id();
     let request = Request {
         v: Version,

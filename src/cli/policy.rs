@@ -17,7 +17,7 @@ pub(super) enum Verb {
 
 pub(super) fn run(ui: &Ui, verb: &Verb) -> Result<Exit, Failure> {
     let Verb::Check { file } = verb;
-    let policy = serve::load_policy(file)?;
+    let policy = serve::parse_policy(file, std::fs::read_to_string(file))?;
     let doubts = policy.doubts();
     if ui.json {
         let (people, roles) = (policy.people().len(), policy.roles().len());

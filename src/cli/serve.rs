@@ -32,6 +32,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exit, Failure> {
+    // Nothing that this process might ever be made to start gains more rights than it has. Before any thread is.
+    rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
     log_to_stderr();
     let config = ServiceConfig::load(&args.config)?;
     let keys = Keys::load(&config.ca_keys, || passphrase(environment, args.passphrase_fd))?;
@@ -66,9 +68,14 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     })
 }
 
-/// Reads a policy file. The error begins with the file's name.
-pub(super) fn load_policy(path: &Path) -> Result<Policy, Failure> {
-    let text = fs::read_to_string(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+/// Reads the policy file, which nobody else may have written. The error begins with its name.
+fn load_policy(path: &Path) -> Result<Policy, Failure> {
+    parse_policy(path, files::read_trusted(path))
+}
+
+/// A policy from what a file holds. The error begins with the file's name.
+pub(super) fn parse_policy(path: &Path, text: io::Result<String>) -> Result<Policy, Failure> {
+    let text = text.map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
     Policy::parse(&text).map_err(|e| Failure::new(format!("{}:{e}", path.display())))
 }
 
@@ -155,10 +162,8 @@ fn passphrase(environment: &Environment, descriptor: Option<u32>) -> io::Result<
     };
     match file {
         Some(path) => {
-            let text = fs::read_to_string(&path)
-                .map_err(|e| io::Error::other(format!("passphrase from {}: {e}", path.display())))?;
-            let text = Zeroizing::new(text);
-            Ok(Zeroizing::new(text.trim_end_matches('\n').to_owned()))
+            let text = files::read_secret_line(&path);
+            text.map_err(|e| io::Error::other(format!("passphrase from {}: {e}", path.display())))
         }
         None if io::stdin().is_terminal() => ui::ask_passphrase("passphrase of the CA keys"),
         None => {

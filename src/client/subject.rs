@@ -8,6 +8,7 @@ use std::path::Path;
 use ed25519_dalek::{Signer as _, SigningKey};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
+use zeroize::Zeroizing;
 
 use crate::domain::key::PublicKey;
 use crate::domain::sshsig::{self, SshSig};
@@ -100,7 +101,8 @@ impl Subject {
         {
             return Ok(true);
         }
-        let pair = KeypairData::from(Ed25519Keypair::from_seed(&private.to_bytes()));
+        let seed = Zeroizing::new(private.to_bytes());
+        let pair = KeypairData::from(Ed25519Keypair::from_seed(&seed));
         let key = PrivateKey::new(pair, comment).map_err(|_| SubjectError::Faulty)?;
         let text = key.to_openssh(LineEnding::LF).map_err(|_| SubjectError::Faulty)?;
         files::write_private(file, text.as_bytes()).map_err(SubjectError::Keep)?;

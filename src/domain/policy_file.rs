@@ -13,9 +13,11 @@ use super::key::PublicKey;
 use super::names::{GroupName, HostName, OptionName, PersonName, PrincipalName, RoleName};
 use super::options;
 use super::policy::{Duty, EMERGENCY_LONGEST, EmergencyKey, MOST_PRINCIPALS, Person, Policy, Role, Span};
+use super::text::visible;
 use super::time::{Patience, Seconds};
 
-/// Why a policy is refused, and where: `12: roles.db-prod.max: ...`.
+/// Why a policy is refused, and where: `12: roles.db-prod.max: ...`. What hides in the file is shown escaped: this
+/// goes into logs, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
     line: usize,
@@ -27,9 +29,9 @@ impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.line)?;
         if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
+            write!(f, "{}: ", visible(&self.field))?;
         }
-        f.write_str(&self.message)
+        f.write_str(&visible(&self.message))
     }
 }
 impl std::error::Error for PolicyError {}

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY};
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -201,7 +203,10 @@ fn foreign(method: &Method, headers: &HeaderMap, settings: &Settings) -> Option<
 /// by HTTPS for a year where that is how people open the service.
 pub(super) async fn harden(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let a_page = wants_a_page(&request);
-    let mut response = next.run(request).await;
+    let mut response = match ambiguous(request.headers()) {
+        Some(failure) => ([(CONNECTION, "close")], failure).into_response(),
+        None => next.run(request).await,
+    };
     let failed = response.status().is_client_error() || response.status().is_server_error();
     let html = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/html");
     if a_page && failed && !response.headers().get(CONTENT_TYPE).is_some_and(html) {
@@ -216,6 +221,17 @@ pub(super) async fn harden(State(service): State<Arc<Service>>, request: Request
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response
+}
+
+/// What a proxy before this service may read otherwise, so that it would take the end of one request for the
+/// beginning of another, or ask another host's rules about it. No client of ours sends any of it.
+fn ambiguous(headers: &HeaderMap) -> Option<Failure> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        let message = "transfer-encoding: send the whole length as content-length";
+        return Some(Failure::new(StatusCode::LENGTH_REQUIRED, "length-required", message));
+    }
+    let hosts = headers.get_all(HOST).iter().count();
+    (hosts > 1).then(|| Failure::new(StatusCode::BAD_REQUEST, "host", "host: it stands there more than once"))
 }
 
 /// Whether a person looks at this address, and not a script or a client of the API.

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{ServerConfig, version};
+use zeroize::Zeroize as _;
 
 /// What HTTPS is served with. Clones are one: a reload reaches all of them.
 #[derive(Clone)]
@@ -50,16 +53,24 @@ fn checked(host: &str, certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfi
     let chain = chain(certificate)?;
     let leaf = chain.first().ok_or_else(|| TlsError::Certificate("it holds no certificate in PEM".to_owned()))?;
     is_for(leaf, host)?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| TlsError::Key("it holds no unencrypted private key in PEM".to_owned()))?;
+    let certified = CertifiedKey::new(chain, signer(key)?);
+    if let Err(rustls::Error::InconsistentKeys(_)) = certified.keys_match() {
+        return Err(TlsError::Key("it is not the key of this certificate".to_owned()));
+    }
     let config = ServerConfig::builder_with_protocol_versions(&[&version::TLS13]).with_no_client_auth();
-    let mut config = config.with_single_cert(chain, key).map_err(|e| match e {
-        rustls::Error::InconsistentKeys(_) => TlsError::Key("it is not the key of this certificate".to_owned()),
-        other => TlsError::Key(other.to_string()),
-    })?;
+    let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     // The only protocol that is spoken, so that a client of another one learns it in the handshake.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// From PEM. What was decoded is wiped: what signs has a copy of its own, and wipes that.
+fn signer(pem: &[u8]) -> Result<Arc<dyn SigningKey>, TlsError> {
+    let mut key = PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|_| TlsError::Key("it holds no unencrypted private key in PEM".to_owned()))?;
+    let signer = any_supported_type(&key).map_err(|e| TlsError::Key(e.to_string()));
+    key.zeroize();
+    signer
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

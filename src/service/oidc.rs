@@ -267,7 +267,8 @@ impl Provider {
         let request = request.map_err(|e: ConfigurationError| self.failed(&told(&e)))?;
         match request.set_pkce_verifier(verifier).request(&|request| self.call(request)) {
             Ok(answer) => answer.id_token().cloned().ok_or_else(|| self.failed("it gave no id_token")),
-            Err(RequestTokenError::ServerResponse(no)) => Err(SignInError::Denied(saying(&no.to_string()))),
+            // No more than the code of the error: what it says besides may repeat what it was sent, secret included.
+            Err(RequestTokenError::ServerResponse(no)) => Err(SignInError::Denied(saying(&no.error().to_string()))),
             Err(error) => Err(self.failed(&told(&error))),
         }
     }

@@ -114,3 +114,28 @@ pub(super) fn error(error: &rusqlite::Error) -> StoreError {
         other => StoreError::Database(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S02: what was acknowledged is there after a power cut.
+    #[test]
+    fn a_commit_is_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        create(&path).unwrap();
+        for connection in [open_writer(&path).unwrap(), open_reader(&path).unwrap()] {
+            let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!((pragma("synchronous"), pragma("trusted_schema"), pragma("foreign_keys")), (2, 0, 1), "FULL");
+            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+        }
+    }
+
+    /// S06.
+    #[test]
+    fn the_linked_sqlite_is_new_enough() {
+        assert!(rusqlite::version_number() >= OLDEST, "{}", rusqlite::version());
+    }
+}

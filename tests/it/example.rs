@@ -1,6 +1,7 @@
 //! ca-keys.example: what people copy starts a real server, and nothing in it opens anything.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,6 +14,12 @@ use crate::support::{dir, run};
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("ca-keys.example")
+}
+
+/// As its owner's: a clone may lie there for a whole group to write.
+fn copy(name: &str, to: &Path) {
+    std::fs::copy(example().join(name), to).unwrap();
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn ssh_jit() -> Command {
@@ -37,7 +44,7 @@ fn the_sample_configuration_is_what_init_writes() {
     let dir = dir();
     run(ssh_jit().arg("init").arg("--dir").arg(dir.path().join("made")));
     let sample = dir.path().join("made/sample.toml");
-    std::fs::copy(example().join("ssh-jit.toml"), &sample).unwrap();
+    copy("ssh-jit.toml", &sample);
     let made = ServiceConfig::load(&dir.path().join("made/ssh-jit.toml")).unwrap();
     assert_eq!(format!("{made:?}"), format!("{:?}", ServiceConfig::load(&sample).unwrap()));
 }
@@ -48,7 +55,7 @@ fn a_server_starts_on_the_samples() {
     let dir = dir();
     let service = dir.path().join("service");
     run(ssh_jit().arg("init").arg("--dir").arg(&service));
-    std::fs::copy(example().join("policy.toml"), service.join("policy.toml")).unwrap();
+    copy("policy.toml", &service.join("policy.toml"));
     let text = std::fs::read_to_string(example().join("ssh-jit.toml")).unwrap();
     assert!(text.contains("\"127.0.0.1:7022\""));
     std::fs::write(service.join("ssh-jit.toml"), text.replace("\"127.0.0.1:7022\"", "\"127.0.0.1:0\"")).unwrap();

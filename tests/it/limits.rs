@@ -114,6 +114,48 @@ fn headers_have_a_size_and_a_number() {
     assert_eq!(status("X: x\r\n".repeat(64)), "431");
 }
 
+/// W07: what a proxy before the service may read otherwise ends the connection, and what stands behind it is not taken
+/// for a request.
+#[test]
+fn a_request_has_one_length() {
+    let bench = Bench::new();
+    let address = bench.listen(no_limits(), None);
+    let come = |headers: &str, body: &str| {
+        let mut stream = connect(address);
+        let behind = "GET /v1/trust HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let text = format!("POST /v1/requests HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n{body}{behind}");
+        stream.write_all(text.as_bytes()).expect("a request");
+        let came = until_closed(stream, b"").unwrap_or_else(|| panic!("{headers:?}: the connection stays open"));
+        let answers: Vec<String> = came.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect();
+        (answers, came)
+    };
+    assert_eq!(come("Content-Length: 2", "{}").0, ["400", "200"], "two requests, each with one length");
+    let chunked = "0\r\n\r\n";
+    for (headers, body) in [
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", chunked),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", chunked),
+        ("Transfer-Encoding: chunked", chunked),
+        ("Transfer-Encoding: chunked, identity", chunked),
+        ("Transfer-Encoding: xchunked", chunked),
+        ("Transfer-Encoding : chunked", chunked),
+        ("Transfer-Encoding:\x0bchunked", chunked),
+        ("Content-Length: 2\r\nContent-Length: 3", "{}"),
+        ("Content-Length: +2", "{}"),
+        ("Content-Length: 0x2", "{}"),
+        ("Content-Length: -2", "{}"),
+        ("Content-Length: 2, 3", "{}"),
+        ("Content-Length: 2 2", "{}"),
+        ("Content-Length : 2", "{}"),
+        ("Content-Length: 18446744073709551618", "{}"),
+        ("X: y\r\n folded\r\nContent-Length: 2", "{}"),
+        ("Content-Length: 2\r\nHost: elsewhere", "{}"),
+    ] {
+        let (answers, came) = come(headers, body);
+        assert!(answers.len() == 1 && answers[0].starts_with('4'), "{headers:?}: {came}");
+        assert!(!came.contains("user_ca"), "{headers:?}: {came}");
+    }
+}
+
 /// The service answers, and the client does not take it.
 #[test]
 fn who_does_not_read_is_cut_off() {

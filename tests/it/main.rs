@@ -18,6 +18,7 @@ mod refused_decisions;
 mod refused_requests;
 mod routes;
 mod sshsig;
+mod store_faults;
 mod stores;
 mod support;
 mod verified;

@@ -499,3 +499,22 @@ fn groups_that_can_be_claimed() {
     let refused = refused("\n[oidc]\ngroups = [\"D B\"]\n");
     assert!(refused.starts_with(&format!("{line}: oidc.groups: group or person \"D B\" is not valid")), "{refused}");
 }
+
+/// R01: whatever is missing or written wrong, it is said in one line, or is a policy; nothing panics.
+#[test]
+fn damaged_policies_are_refused_in_words() {
+    let text = policy_text();
+    let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+    for (number, at) in places.into_iter().enumerate() {
+        let (before, rest) = text.split_at(at);
+        let behind = &rest[rest.chars().next().map_or(0, char::len_utf8)..];
+        let damage = ["", "\"", "[", "\u{202e}", "\0", "9999999999999999999999", "\n"][number % 7];
+        for damaged in [format!("{before}{damage}{behind}"), before.to_owned()] {
+            if let Err(error) = Policy::parse(&damaged) {
+                let error = error.to_string();
+                assert!(error.starts_with(|c: char| c.is_ascii_digit()), "{error}");
+                assert!(!error.contains(['\n', '\u{202e}', '\0']) && error.len() < 2000, "{error}");
+            }
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod numbers;
 mod output;
 mod reading;
 mod receipts;
+mod secrets;
 mod serve;
 mod setup;
 mod surprises;

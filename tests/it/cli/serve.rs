@@ -294,3 +294,25 @@ fn a_second_run_needs_nothing_from_the_first() {
     version.arg("--version");
     world.run(version).is(0, &[concat!("ssh-jit ", env!("CARGO_PKG_VERSION"))], &[]);
 }
+
+/// A06: what stands in a file is told in one line, of JSON where a machine reads it, and drives no terminal.
+#[test]
+fn no_text_forges_a_line_of_the_log() {
+    let mut world = World::new();
+    let good = world.usual_policy();
+    let forged = "\\u001b]0;x\\u0007\\u202e\\u2028\\nssh-jit: all is well";
+    world.write("ca/policy.toml", &format!("{good}\n[\"{forged}\"]\nx = 1\n"));
+    world.server().signal(Signal::HUP);
+    world.server().wait_for("the policy was refused");
+    let said = world.server().stderr();
+    let (first, rest) = said.split_once('\n').unwrap();
+    assert!(first.starts_with("ssh-jit: listening on "), "{said}");
+    for line in rest.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    }
+    assert!(rest.contains("unknown field") && !said.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{2028}']), "{said:?}");
+    world.stop();
+    let refused = serve(&world);
+    assert_eq!((refused.code, refused.stderr.lines().count()), (1, 1), "{refused:?}");
+    assert!(!refused.stderr.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{2028}']), "{refused:?}");
+}
