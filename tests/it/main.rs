@@ -6,6 +6,7 @@ mod cli;
 mod emergency;
 mod evil_database;
 mod example;
+mod fuzzed;
 mod keys;
 mod limits;
 mod lives;
