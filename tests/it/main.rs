@@ -3,6 +3,7 @@
 
 mod certificates;
 mod cli;
+mod differential;
 mod emergency;
 mod evil_database;
 mod example;
@@ -10,6 +11,7 @@ mod fuzzed;
 mod keys;
 mod limits;
 mod lives;
+mod model;
 mod oidc;
 mod openssh;
 mod passkey;

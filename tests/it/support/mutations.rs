@@ -50,7 +50,13 @@ impl Mutator {
 
     /// One of these inputs, changed in one to four places.
     pub(crate) fn mutated(&mut self, inputs: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = inputs[self.below(inputs.len())].clone();
+        let one = inputs[self.below(inputs.len())].clone();
+        self.mutated_one(&one, inputs)
+    }
+
+    /// This one, with parts of the others.
+    pub(crate) fn mutated_one(&mut self, one: &[u8], inputs: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = one.to_vec();
         for _ in 0..=self.below(4) {
             self.change(&mut bytes, inputs);
         }
