@@ -218,6 +218,8 @@ impl SshSig {
                 match webauthn {
                     None => signed.extend_from_slice(&Sha256::digest(&blob)),
                     Some(made) => {
+                        // The key signs the browser's words, and those name what it was asked to sign.
+                        made.is_for(&blob, *flags)?;
                         signed.extend_from_slice(&made.extensions);
                         signed.extend_from_slice(&Sha256::digest(&made.client_data));
                     }

@@ -1,6 +1,9 @@
 //! Whoever can write the database can deny service, but issue nothing: each row that is changed has a
 //! twin that is not, and the twin's claim goes through.
 
+mod every_cell;
+mod mending;
+
 use rusqlite::Connection;
 use serde_json::json;
 use ssh_jit::domain::digest::Digest;

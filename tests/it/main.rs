@@ -3,12 +3,15 @@
 
 mod certificates;
 mod cli;
+mod differential;
 mod emergency;
 mod evil_database;
 mod example;
+mod fuzzed;
 mod keys;
 mod limits;
 mod lives;
+mod model;
 mod oidc;
 mod openssh;
 mod passkey;

@@ -157,6 +157,8 @@ fn another_statement_is_refused() {
     let armored = passkey.assertion(NAMESPACE, STATEMENT).armored();
     for statement in [&STATEMENT[1..], b"", br#"{"v":1,"kind":"approval","decision":"deny"}"#] {
         assert_eq!(ours(&passkey, &armored, statement), Err(ClientData));
+        // By the mathematics alone, too: an auditor, who knows no origin, asks for no more.
+        assert_eq!(SshSig::from_armor(&armored).and_then(|signature| signature.check(statement)), Err(ClientData));
         assert!(!theirs(&passkey, &armored, statement));
     }
 }

@@ -1,5 +1,6 @@
 //! Many at once: whoever comes first wins, the others hear so, and the log tells one story.
 
+use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,35 @@ fn thirty_two_claims_of_one_request() {
     let certificates: Vec<_> = at_once(32, |_| bench.claim(&asked)).into_iter().map(Answer::certificate).collect();
     assert!(certificates.iter().all(|certificate| *certificate == certificates[0]));
     assert_eq!(bench.story(begun), ["claimed"]);
+}
+
+/// R18, at length: 64 threads, one certificate a round, and no serial twice.
+fn sixty_four_claims(rounds: usize) {
+    let bench = Bench::new();
+    let mut serials = BTreeSet::new();
+    for _ in 0..rounds {
+        let asked = bench.ask("alice", "web", &json!({}));
+        bench.approve("carol", &asked).ok();
+        let answers: Vec<_> =
+            at_once(64, |_| bench.claim(&asked)).into_iter().map(|answer| answer.ok().json()).collect();
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "one certificate, and the same for all");
+        assert!(serials.insert(answers[0]["serial"].to_string()), "a serial was given twice");
+    }
+    let certificates = bench.sql().query_row("SELECT count(*) FROM certificates", [], |row| row.get::<_, i64>(0));
+    assert_eq!((serials.len(), certificates), (rounds, Ok(rounds as i64)));
+    let claimed = bench.story(0).iter().filter(|event| *event == "claimed").count();
+    assert_eq!(claimed, rounds);
+}
+
+#[test]
+fn sixty_four_claims_of_one_request() {
+    sixty_four_claims(5);
+}
+
+#[test]
+#[ignore = "minutes: docs/testing.md"]
+fn sixty_four_claims_of_each_of_five_hundred_requests() {
+    sixty_four_claims(500);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What integration tests share: running programs here, OpenSSH's programs and passkeys below.
 
 pub(crate) mod between;
+pub(crate) mod mutations;
 pub(crate) mod openssh;
 pub(crate) mod passkey;
 pub(crate) mod plain;

@@ -73,6 +73,23 @@ pub(crate) struct Asked {
     pub(crate) answer: Value,
 }
 
+impl Asked {
+    /// From the request's text, and what the service answered to it.
+    pub(crate) fn of(text: &str, subject: Key, answer: Value) -> Self {
+        let field = |name: &str| answer["request"][name].as_str().expect("a field").to_owned();
+        Self {
+            id: field("id"),
+            person: field("person"),
+            role: field("role"),
+            digest: Digest::of(text.as_bytes()),
+            subject,
+            terms: answer["request"]["terms"].clone(),
+            waiter: answer["waiter"].as_str().expect("a capability").to_owned(),
+            answer,
+        }
+    }
+}
+
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
@@ -222,6 +239,12 @@ impl Bench {
     /// Moves the clock.
     pub(crate) fn advance(&self, seconds: i64) {
         self.millis.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+
+    /// Moves the clock to where this machine's is: for clients that compare the two.
+    pub(crate) fn be_now(&self) {
+        let millis = Clock::System.now().second().unix() * 1000;
+        self.millis.store(millis, Ordering::SeqCst);
     }
 
     /// Now, and `seconds` later.
@@ -396,17 +419,7 @@ impl Bench {
         let (request, subject) = self.request(person, role);
         let text = with(request, changes).to_string();
         let answer = self.send_text(Kind::Request, &Key::of(person), &text).ok().json();
-        let field = |name: &str| answer["request"][name].as_str().expect("a field").to_owned();
-        Asked {
-            id: field("id"),
-            person: field("person"),
-            role: field("role"),
-            digest: Digest::of(text.as_bytes()),
-            subject,
-            terms: answer["request"]["terms"].clone(),
-            waiter: answer["waiter"].as_str().expect("a capability").to_owned(),
-            answer,
-        }
+        Asked::of(&text, subject, answer)
     }
 
     /// An approval of everything that was asked.
@@ -438,9 +451,12 @@ impl Bench {
     }
 
     pub(crate) fn withdraw(&self, asked: &Asked) -> Answer {
+        self.withdraw_as(&asked.person, asked)
+    }
+
+    pub(crate) fn withdraw_as(&self, person: &str, asked: &Asked) -> Answer {
         let changes = json!({"request": asked.digest, "id": asked.id, "reason": ""});
-        let statement = with(self.draft(Kind::Withdrawal, &asked.person), &changes);
-        self.send(Kind::Withdrawal, &Key::of(&asked.person), &statement)
+        self.send(Kind::Withdrawal, &Key::of(person), &with(self.draft(Kind::Withdrawal, person), &changes))
     }
 
     pub(crate) fn claiming(&self, asked: &Asked) -> Value {

@@ -1,11 +1,15 @@
 //! Who is who in the tests: a sample policy, and keys made from names.
 
+use std::path::Path;
+
 use curve25519_dalek::{EdwardsPoint, Scalar};
 use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Digest as _, Sha512};
 use ssh_jit::domain::digest::Digest;
 use ssh_jit::domain::key::PublicKey;
 use ssh_jit::domain::sshsig::signed_blob;
+use ssh_key::private::Ed25519Keypair;
+use ssh_key::{LineEnding, PrivateKey};
 
 use crate::support::wire::{armor, key_line, sshsig, string};
 
@@ -17,6 +21,13 @@ impl Key {
     /// The same key for the same name: `alice`, `alice safe`, `carol 2`.
     pub(crate) fn of(name: &str) -> Self {
         Self(SigningKey::from_bytes(Digest::of(name.as_bytes()).as_bytes()))
+    }
+
+    /// Writes it as `ssh-keygen` does.
+    pub(crate) fn write_private(&self, path: &Path) {
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&self.0.to_bytes()));
+        let text = key.to_openssh(LineEnding::LF).expect("a key");
+        ssh_jit::files::write_private(path, text.as_bytes()).expect("a file");
     }
 
     fn blob(&self) -> Vec<u8> {
