@@ -322,6 +322,7 @@ fn a_removed_passkey_is_worth_nothing() {
     assert_eq!(bench.send(Kind::Removal, &Key::of("dan"), &removal).code(), "unknown-key", "somebody else's");
     let removal = with(bench.draft(Kind::Removal, "carol"), &json!({"key": listed[0]["fingerprint"], "reason": ""}));
     bench.send(Kind::Removal, &Key::of("carol"), &removal).ok();
+    assert_eq!(bench.get("/v1/passkeys", &bearer).ok().json(), json!([]), "it is not offered any more");
     assert!(signed_out(&carol.opens(&bench, "/")));
     assert_eq!(carol.signs_in(&bench, "carol").code(), "unknown-key");
 }
