@@ -75,7 +75,8 @@ fn is_a_test(named: &str) -> bool {
     let has = |text: String| {
         let Some((before, _)) = text.split_once(&format!("fn {name}(")) else { return false };
         // The attributes of this very function: nothing ends between them and it.
-        before.rsplit_once('}').map_or(before, |(_, attributes)| attributes).contains("test")
+        let attributes = before.rsplit_once('}').map_or(before, |(_, attributes)| attributes);
+        attributes.contains("#[test]") || attributes.contains("#[tokio::test")
     };
     files.into_iter().filter_map(|file| fs::read_to_string(file).ok()).any(has)
 }

@@ -95,7 +95,8 @@ fn only_the_signature_of_the_ca_will_do() {
     // The good signature, under bytes that name another CA.
     let renamed = replaced(good.bytes(), user_ca().public().blob(), stranger().public().blob());
     let wired = wire(&[&wire(&[b"ssh-ed25519", &signature])]);
-    assert_eq!(good.compare(&[renamed, wired].concat()), wrong("is not signed by the CA"));
+    let outcome = good.compare(&[renamed, wired].concat());
+    assert_eq!(outcome, Err(Refusal::Certificate { what: "is not signed by the CA" }));
     let ecdsa = ToBeSigned::new(grant(), serial(1), [7; 32], &ecdsa_key());
     assert_eq!(ecdsa.finish(&signature), wrong("is not signed by the CA"));
 }
