@@ -58,4 +58,5 @@ step "scripts" scripts_are_clean
 step "cargo deny" deny
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
 step "cargo test" cargo test --locked
+step "crashes" scripts/crashes.sh short
 printf '== all of it: ok, %d s\n' "$SECONDS"

@@ -47,11 +47,7 @@ struct Files {
 
 type Rows<T> = Result<Vec<T>, String>;
 
-fn query<T>(
-    database: &Connection,
-    sql: &str,
-    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-) -> Rows<T> {
+fn query<T>(database: &Connection, sql: &str, read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>) -> Rows<T> {
     let mut statement = database.prepare(sql).map_err(|e| format!("{sql}: {e}"))?;
     let rows = statement.query_map([], read).map_err(|e| format!("{sql}: {e}"))?;
     rows.collect::<Result<_, _>>().map_err(|e| format!("{sql}: {e}"))
@@ -69,9 +65,9 @@ impl Files {
         let leaves = query(&database, "SELECT seq, leaf FROM events ORDER BY seq", |row| {
             Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))
         })?;
-        let events = leaves.iter().map(|(seq, leaf)| {
-            serde_json::from_slice(leaf).map_err(|e| format!("event {seq} does not parse: {e}"))
-        });
+        let events = leaves
+            .iter()
+            .map(|(seq, leaf)| serde_json::from_slice(leaf).map_err(|e| format!("event {seq} does not parse: {e}")));
         let events = events.collect::<Result<_, _>>()?;
         let edge = query(&database, "SELECT size, roots FROM log", |row| Ok((row.get(0)?, row.get(1)?)))?;
         let kept = query(&database, "SELECT sha256, bytes, signature FROM statements", |row| {
@@ -80,8 +76,8 @@ impl Files {
         let rows = kept.len();
         let signed = kept.into_iter().filter_map(|(digest, bytes, signature)| {
             let signed = Signed::new(bytes, SshSig::from_blob(&signature).ok()?);
-            let genuine = signed.digest() == Digest::from_bytes(digest)
-                && signed.signature().check(signed.bytes()).is_ok();
+            let genuine =
+                signed.digest() == Digest::from_bytes(digest) && signed.signature().check(signed.bytes()).is_ok();
             genuine.then(|| (signed.digest(), signed))
         });
         let statements: BTreeMap<_, _> = signed.collect();

@@ -35,7 +35,11 @@ pub(crate) fn planted(folder: &Path) -> (usize, Vec<String>) {
     for (what, named, damage) in [
         ("the last event is gone", "tree", "DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)"),
         ("an event in the middle is gone", "tree", "DELETE FROM events WHERE seq = 5"),
-        ("an event says something else", "head", "UPDATE events SET leaf = CAST(replace(leaf, 'alice', 'bobby') AS BLOB)"),
+        (
+            "an event says something else",
+            "head",
+            "UPDATE events SET leaf = CAST(replace(leaf, 'alice', 'bobby') AS BLOB)",
+        ),
         ("the edge is another tree's", "tree", "UPDATE log SET roots = zeroblob(length(roots))"),
         ("a serial twice", "serial", "UPDATE emergencies SET serial = (SELECT max(serial) FROM certificates)"),
         ("a denial undone", "lost: Deny", "UPDATE requests SET state = 'requested' WHERE state = 'denied'"),
@@ -78,7 +82,13 @@ pub(crate) fn planted(folder: &Path) -> (usize, Vec<String>) {
         }
     };
     plant("the journal is empty", "journal", &whole, known, &journal(|_| String::new()));
-    plant("a word of the journal changed", "journal", &whole, known, &journal(|text| text.replace("primary", "replica")));
+    plant(
+        "a word of the journal changed",
+        "journal",
+        &whole,
+        known,
+        &journal(|text| text.replace("primary", "replica")),
+    );
     plant("the journal ends in a line", "journal", &whole, known, &journal(|text| text + "{\"entry\":"));
     plant("an entry twice", "journal", &whole, known, &journal(|text| text.clone() + &text));
     (count, missed)
@@ -97,7 +107,8 @@ fn execute(folder: &Path, sql: &str) {
 
 /// The last leaf in which a text stands, with its number.
 fn leaf(folder: &Path, text: &str) -> (i64, String) {
-    let sql = "SELECT seq, CAST(leaf AS TEXT) FROM events WHERE instr(CAST(leaf AS TEXT), ?1) ORDER BY seq DESC LIMIT 1";
+    let sql =
+        "SELECT seq, CAST(leaf AS TEXT) FROM events WHERE instr(CAST(leaf AS TEXT), ?1) ORDER BY seq DESC LIMIT 1";
     open(folder).query_row(sql, [text], |row| Ok((row.get(0)?, row.get(1)?))).unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 

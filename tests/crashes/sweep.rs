@@ -341,7 +341,7 @@ impl Known {
                 _ => {}
             }
         }
-        if sent.contains(&Act::Deny) {
+        if sent.last() == Some(&Act::Deny) {
             let sent = cast.second_opinion(self);
             let body = serde_json::to_vec(&sent.body).expect("JSON");
             let answer = call(address, "POST", sent.path, &body);
