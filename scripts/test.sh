@@ -68,5 +68,6 @@ step "scripts" scripts_are_clean
 step "cargo deny" deny
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
 step "cargo test" cargo test --locked
+step "crashes" scripts/crashes.sh short
 step "browser" pages_work
 printf '== all of it: ok, %d s\n' "$SECONDS"

@@ -2,7 +2,7 @@
 //! It needs no database, so that the path for disasters does not share one with everything else.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 use crate::domain::verify::Signed;
 use crate::files;
+
+use super::end;
 
 /// Why the journal cannot be used. Without it no glass is broken.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +38,8 @@ pub enum JournalError {
         /// What is wrong with it.
         why: String,
     },
-    /// An earlier append failed, so what stands at the file's end is not known.
-    #[error("journal {0}: writing failed before; restart the service")]
+    /// A part of an entry could not be taken back.
+    #[error("journal {0}: it ends in a part of an entry; restart the service")]
     Broken(PathBuf),
 }
 
@@ -54,6 +56,7 @@ struct Line {
 pub struct Journal {
     path: PathBuf,
     file: File,
+    length: u64,
     entries: Vec<Entry>,
     replay: Replay,
     broken: bool,
@@ -71,8 +74,10 @@ impl Journal {
         file.read_to_string(&mut text).map_err(fail)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         if whole < text.len() {
-            file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(fail)?;
+            file.set_len(whole as u64).map_err(fail)?;
         }
+        // Also what a process wrote that ended before its sync: the database is about to rely on it.
+        file.sync_all().map_err(fail)?;
         files::sync_folder(files::folder_of(path)).map_err(fail)?;
         let (mut replay, mut entries) = (Replay::default(), Vec::new());
         for (number, line) in (1..).zip(text[..whole].lines()) {
@@ -81,7 +86,7 @@ impl Journal {
                 |why: Refusal| JournalError::Damaged { path: path.to_owned(), line: number, why: why.to_string() };
             entries.push(taken.map_err(damaged)?);
         }
-        Ok(Self { path: path.to_owned(), file, entries, replay, broken: false })
+        Ok(Self { path: path.to_owned(), file, length: whole as u64, entries, replay, broken: false })
     }
 
     /// What the journal says so far.
@@ -94,8 +99,8 @@ impl Journal {
         self.entries.get(usize::try_from(seq).unwrap_or(usize::MAX)..).unwrap_or_default()
     }
 
-    /// Appends a signed entry; it is durable when this returns. After a failure nothing more is
-    /// appended: what the file holds is not known any more.
+    /// Appends a signed entry; it is durable when this returns. When it cannot be written (a full disk), nothing of
+    /// it stays; when it cannot be synced, the process ends.
     pub fn append(&mut self, signed: &Signed, key: &PublicKey) -> Result<(), JournalError> {
         if self.broken {
             return Err(JournalError::Broken(self.path.clone()));
@@ -111,19 +116,24 @@ impl Journal {
             Line { entry: String::from_utf8_lossy(signed.bytes()).into_owned(), signature: signed.signature().armor() };
         let mut text = serde_json::to_vec(&line).unwrap_or_default();
         text.push(b'\n');
-        if let Err(error) = self.write(&text) {
-            self.broken = true;
-            return Err(JournalError::File { path: self.path.clone(), error });
-        }
-        (self.replay, self.broken) = (replay, false);
+        self.write(&text).map_err(|error| JournalError::File { path: self.path.clone(), error })?;
+        self.replay = replay;
         self.entries.push(entry);
         Ok(())
     }
 
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::End(0))?;
-        self.file.write_all(text)?;
-        self.file.sync_all()
+        if let Err(e) = self.file.write_all(text) {
+            // What was written of it would spoil the line of the next.
+            self.broken = self.file.set_len(self.length).is_err();
+            return Err(e);
+        }
+        // Not sync_all, which tries again when it was interrupted.
+        if let Err(e) = rustix::fs::fsync(&self.file) {
+            end("the break-glass journal was not synced", &e);
+        }
+        self.length += text.len() as u64;
+        Ok(())
     }
 }
 

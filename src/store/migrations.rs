@@ -5,13 +5,14 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::domain::digest::Digest;
 
-use super::{StoreError, sqlite};
+use super::StoreError;
 
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// Brings the schema up to date, in one transaction.
 pub(super) fn run(connection: &Connection) -> Result<(), StoreError> {
-    let fail = |e: rusqlite::Error| sqlite::error(&e);
+    // Nothing runs yet that could be lost: the start fails, or `init` does.
+    let fail = |e: rusqlite::Error| StoreError::Unusable(format!("database: {e}"));
     let table = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL)";
     let newest: i64 = if has_table(connection).map_err(fail)? {
         connection.query_row("SELECT coalesce(max(number), 0) FROM migrations", [], |row| row.get(0)).map_err(fail)?

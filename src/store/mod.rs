@@ -50,6 +50,17 @@ pub enum StoreError {
     Unusable(String),
 }
 
+/// EX_IOERR of sysexits.h: what the process ends with when it may have lost what it wrote.
+const LOST: i32 = 74;
+
+/// Ends the process after a failed sync. It is never tried again: the system may have dropped what it could not
+/// write and would then say "yes", and an answer would tell of something that the next start does not find.
+/// Whoever starts next reads what is really there.
+fn end(what: &str, error: &dyn std::error::Error) -> ! {
+    tracing::error!(error = %error, "{what}; ending, because it may be lost: check the disk, then start again");
+    std::process::exit(LOST)
+}
+
 /// Makes an empty database. Refuses where one is.
 pub fn create(url: &str, base: &Path) -> Result<(), StoreError> {
     sqlite::create(&sqlite::path(url, base)?)

@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::ffi::{SQLITE_FULL, SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC, SQLITE_IOERR_WRITE};
+use rusqlite::hooks::Wal;
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
-use super::{Row, StoreError, Value, migrations};
+use super::{Row, StoreError, Value, end, migrations};
 
 /// Older ones can corrupt a WAL database when two connections check-point (fixed in 3.51.3).
 const OLDEST: i32 = 3_051_003;
+/// So many pages gather in the WAL before they go into the database; SQLite's own number.
+const CHECKPOINT_AT: i32 = 1000;
 
 /// The file that a `sqlite:` address names, relative to the configuration's folder.
 pub(super) fn path(url: &str, base: &Path) -> Result<PathBuf, StoreError> {
@@ -41,9 +45,52 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         let hint = "run ssh-jit init, or put the backup back: an empty database would issue serials twice";
         return Err(StoreError::Unusable(format!("{}: there is no database; {hint}", path.display())));
     }
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrations::run(&connection)?;
+    connection.wal_hook(Some(checkpoint)).map_err(|e| error(&e))?;
     Ok(connection)
+}
+
+/// Moves the WAL into the database when it is long. SQLite's own hook does the same, but is silent when a sync
+/// fails, and tries again.
+fn checkpoint(wal: &mut Wal, pages: i32) -> rusqlite::Result<()> {
+    if pages < CHECKPOINT_AT {
+        return Ok(());
+    }
+    if let Err(e) = wal.checkpoint() {
+        // Unless a sync failed, the WAL still has everything.
+        tracing::error!(error = %error(&e), "the WAL could not be moved into the database; it will be tried again");
+    }
+    Ok(())
+}
+
+/// Commits the transaction. When this fails, nothing of it was kept.
+pub(super) fn commit(connection: &Connection) -> Result<(), StoreError> {
+    let Err(e) = run(connection, "COMMIT") else { return Ok(()) };
+    match extended_code(&e) {
+        // A full disk, or one that takes no writes: these come before the sync, so the WAL holds no whole transaction.
+        Some(SQLITE_FULL | SQLITE_IOERR_WRITE) => {
+            rollback(connection);
+            Err(error(&e))
+        }
+        // After anything else the WAL may hold it all the same, and a later "it was not done" would be a lie.
+        _ => end("the database was not committed", &e),
+    }
+}
+
+/// Undoes the transaction, unless SQLite did already.
+pub(super) fn rollback(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(e) = run(connection, "ROLLBACK")
+    {
+        // What others commit from now on would go into the transaction that was not undone.
+        end("a transaction was not rolled back", &e);
+    }
+}
+
+/// Runs a statement that takes and gives nothing.
+pub(super) fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
 /// Opens a connection that can only read.
@@ -102,8 +149,12 @@ pub(super) fn query<T, E: From<StoreError>>(
     Ok(found)
 }
 
-/// Uniqueness is told apart, because it answers a caller; all else is the operator's business.
+/// Uniqueness is told apart, because it answers a caller; all else is the operator's business. A failed sync ends
+/// the process, whichever statement it came from: it is known to nobody but this one.
 pub(super) fn error(error: &rusqlite::Error) -> StoreError {
+    if matches!(extended_code(error), Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC)) {
+        end("the database was not synced", error);
+    }
     match error {
         rusqlite::Error::SqliteFailure(code, Some(text)) if code.code == ErrorCode::ConstraintViolation => {
             match text.strip_prefix("UNIQUE constraint failed: ") {
@@ -113,6 +164,10 @@ pub(super) fn error(error: &rusqlite::Error) -> StoreError {
         }
         other => StoreError::Database(other.to_string()),
     }
+}
+
+fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|code| code.extended_code)
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl Store {
             // A verb that panics must not take the connection with it.
             let outcome = catch_unwind(AssertUnwindSafe(|| read(&connection, verb)));
             if outcome.is_err() {
-                let _ = begin(&connection, "ROLLBACK");
+                sqlite::rollback(&connection);
             }
             readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             outcome.unwrap_or_else(|panic| resume_unwind(panic))
@@ -129,12 +129,12 @@ fn read<T, E: From<StoreError>>(
     begin(connection, "BEGIN")?;
     let outcome =
         read_log(connection).map_err(E::from).and_then(|log| verb(&mut Tx { db: Db::Sqlite(connection), log }));
-    begin(connection, "ROLLBACK")?;
+    sqlite::rollback(connection);
     outcome
 }
 
 fn begin(connection: &Connection, sql: &str) -> Result<(), StoreError> {
-    connection.prepare_cached(sql).and_then(|mut s| s.execute([])).map(|_| ()).map_err(|e| sqlite::error(&e))
+    sqlite::run(connection, sql).map_err(|e| sqlite::error(&e))
 }
 
 fn write(connection: &Connection, mut log: Frontier, queue: &Receiver<Job>) {
@@ -166,39 +166,39 @@ fn batch(
     let worked =
         run(&mut tx, first, queue, answers).and_then(|()| if tx.log == *log { Ok(()) } else { save_log(&mut tx) });
     if let Err(e) = worked {
-        begin(connection, "ROLLBACK")?;
+        sqlite::rollback(connection);
         return Err(e);
     }
-    if let Err(e) = begin(connection, "COMMIT") {
-        // What a failed fsync lost stays lost, and asking again would get a false "yes". Whoever
-        // starts next reads what is really there.
-        tracing::error!(error = %e, "the commit failed; ending");
-        std::process::exit(74);
-    }
+    sqlite::commit(connection)?;
     Ok(tx.log)
 }
 
 fn run(tx: &mut Tx<'_>, first: Job, queue: &Receiver<Job>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     let mut next = Some(first);
     while let Some(job) = next {
-        answers.push(in_savepoint(tx, job)?);
+        in_savepoint(tx, job, answers)?;
         next = if answers.len() < BATCH { queue.try_recv().ok() } else { None };
     }
     Ok(())
 }
 
-fn in_savepoint(tx: &mut Tx<'_>, job: Job) -> Result<Answer, StoreError> {
+fn in_savepoint(tx: &mut Tx<'_>, job: Job, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     let before = tx.log.clone();
-    tx.execute("SAVEPOINT verb", &[])?;
+    if let Err(e) = tx.execute("SAVEPOINT verb", &[]) {
+        answers.push(job(Err(e.clone())).1);
+        return Err(e);
+    }
     // A verb that panics fails alone: the writer is there for all of them. Its caller hears that nobody answers.
     let nobody = || (false, Box::new(|_| ()) as Answer);
     let (keep, answer) = catch_unwind(AssertUnwindSafe(|| job(Ok(tx)))).unwrap_or_else(|_| nobody());
+    // Told whatever comes now: a full disk has SQLite undo the whole transaction, and its savepoints are gone.
+    answers.push(answer);
     if !keep {
         tx.execute("ROLLBACK TO verb", &[])?;
         tx.log = before;
     }
     tx.execute("RELEASE verb", &[])?;
-    Ok(answer)
+    Ok(())
 }
 
 fn save_log(tx: &mut Tx<'_>) -> Result<(), StoreError> {
