@@ -165,6 +165,17 @@ pub(super) fn file_error(path: &Path, error: io::Error) -> KeyError {
 mod tests {
     use super::*;
 
+    /// Keys that are gone are trust that is gone: nothing that is there is written over.
+    #[test]
+    fn a_folder_that_is_there_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ca-keys");
+        Keys::create(&folder, None).unwrap();
+        let before = std::fs::read(folder.join("user-ca")).unwrap();
+        assert!(matches!(Keys::create(&folder, None), Err(KeyError::Exists(path)) if path == folder));
+        assert_eq!(std::fs::read(folder.join("user-ca")).unwrap(), before);
+    }
+
     /// Nobody has the private half of a published example, so this is as near as a test comes to one.
     #[test]
     fn published_examples_are_recognized() {

@@ -89,6 +89,8 @@ mod tests {
             assert!(critical("force-command", value).is_err(), "{value:?} must be refused");
         }
         assert_eq!(critical("force-command", "/usr/bin/true"), Ok(()));
+        assert!(critical("force-command", &"x".repeat(1001)).is_err());
+        assert!(critical("source-address", &["10.0.0.0/8"; 92].join(",")).is_err(), "1011 characters");
         assert!(critical("verify-required", "").is_err());
         assert!(critical("x@y", "").is_err());
     }

@@ -164,6 +164,17 @@ mod tests {
     }
 
     #[test]
+    fn a_comment_may_be_empty_but_is_as_honest() {
+        for text in ["", "x", "副本延迟"] {
+            assert_eq!(text.parse::<Comment>().map(|comment| comment.to_string()), Ok(text.to_owned()));
+        }
+        let long = "x".repeat(LONGEST + 1);
+        for text in [" ", " lag", "lag ", "two\nlines", "bidi \u{202e}txt", "zero\u{200b}width", &long] {
+            assert!(text.parse::<Comment>().is_err(), "{text:?} must be refused");
+        }
+    }
+
+    #[test]
     fn an_emergency_needs_a_real_reason() {
         let fits = |text: &str| text.parse::<Reason>().is_ok_and(|r| r.fits_emergency().is_ok());
         assert!(fits("primary is down, nobody answers"));

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use ssh_jit::domain::statement::Kind;
+use ssh_jit::domain::digest::Digest;
+use ssh_jit::domain::journal::{Entry, NAMESPACE, Outcome};
+use ssh_jit::domain::statement::{Kind, Version};
+use ssh_jit::domain::time::Moment;
 use ssh_jit::store::journal::{Journal, JournalError};
 use ssh_key::Certificate;
 
@@ -129,6 +132,53 @@ fn what_does_not_break_the_glass() {
     bench.break_glass(&with(bench.breaking("alice", "db-prod"), &json!({"seconds": 600}))).ok();
 }
 
+/// Who has no emergency key cannot make the journal grow, which must have room when it is needed.
+#[test]
+fn strangers_write_nothing_into_the_journal() {
+    let bench = Bench::new();
+    let length = || fs::metadata(bench.journal()).expect("the journal").len();
+    for key in ["alice", "carol safe", "mallory"] {
+        let statement = bench.breaking("alice", "db-prod");
+        refuses(&bench, "not-emergency-key", || bench.send(Kind::BreakGlass, &Key::of(key), &statement));
+        assert_eq!(length(), 0, "{key}");
+    }
+    let statement = with(bench.breaking("alice", "db-prod"), &json!({"seconds": 601}));
+    refuses(&bench, "too-long", || bench.break_glass(&statement));
+    assert!(length() > 0, "what a registered key tries is there");
+}
+
+/// And who has one cannot fill it with what is refused: the log takes the rest, which is bounded by the minute.
+#[test]
+fn refusals_do_not_fill_the_journal() {
+    let mut bench = Bench::new();
+    let too_long = |bench: &Bench| with(bench.breaking("alice", "db-prod"), &json!({"seconds": 601}));
+    let statement = too_long(&bench).to_string();
+    let signature = Key::of("alice safe").sign("break-glass@ssh-jit", statement.as_bytes());
+    bench.stop();
+    let (keys, path) = (bench.keys(), bench.journal());
+    let mut journal = Journal::open(&path, keys.journal.public()).expect("a journal");
+    for _ in 0..999 {
+        let (seq, prev) = journal.replay().next();
+        let (statement, signature, policy) = (statement.clone(), signature.clone(), Digest::of(b""));
+        let (at, outcome) = (Moment::from_unix_millis(0), Outcome::Refused { code: "too-long".to_owned() });
+        let entry = Entry { v: Version, epoch: 2, seq, prev, at, statement, signature, policy, outcome };
+        let signed = keys.journal.sign(NAMESPACE, entry.to_bytes()).expect("a signature");
+        journal.append(&signed, keys.journal.public()).expect("an entry");
+    }
+    drop(journal);
+    bench.start(&policy()).expect("a start");
+    let length = || fs::metadata(&path).expect("the journal").len();
+    let mut lengths = vec![length()];
+    for _ in 0..2 {
+        refuses(&bench, "too-long", || bench.break_glass(&too_long(&bench)));
+        lengths.push(length());
+    }
+    assert!(lengths[0] < lengths[1] && lengths[1] == lengths[2], "the thousandth is the last: {lengths:?}");
+    bench.break_glass(&bench.breaking("alice", "db-prod")).ok();
+    refuses(&bench, "too-long", || bench.break_glass(&too_long(&bench)));
+    assert!(length() > lengths[2], "after a use they are written again");
+}
+
 /// The last reason and what was used are known after a restart, too: the journal says so.
 #[test]
 fn the_journal_remembers() {
@@ -153,7 +203,7 @@ fn somebody_else_closes_the_review() {
         bench.break_glass(statement).ok();
     }
     wait_for_import(&bench, 2);
-    let digest = |statement: &Value| ssh_jit::domain::digest::Digest::of(statement.to_string().as_bytes());
+    let digest = |statement: &Value| Digest::of(statement.to_string().as_bytes());
     let review = |person: &str, statement: &Value, changes: &Value| {
         let fields = json!({"break_glass": digest(statement), "id": statement["id"], "outcome": "justified",
             "comment": "the incident report is INC-412"});

@@ -264,6 +264,41 @@ fn planted_certificates_are_not_signed() {
     bench.claim(&twin).ok();
 }
 
+/// Nor where the log was rewritten with them: what is signed is made from the statements.
+#[test]
+fn a_log_that_agrees_signs_nothing() {
+    let (bench, victim, twin) = twins("alice", "web");
+    for asked in [&victim, &twin] {
+        bench.approve("carol", asked).ok();
+        bench.claim(asked).ok();
+    }
+    let row = |sql: &str, value: &dyn rusqlite::ToSql| -> Vec<u8> {
+        bench.sql().query_row(sql, [value], |row| row.get(0)).expect("a row")
+    };
+    let tbs = row("SELECT tbs FROM certificates WHERE request = ?1", &victim.id);
+    let leaf = row("SELECT leaf FROM events WHERE request = ?1 AND instr(leaf, CAST('claimed' AS BLOB))", &victim.id);
+    let leaf = String::from_utf8(leaf).expect("JSON");
+    let named = Digest::of(&tbs).to_string();
+    assert!(leaf.contains(&named), "{leaf}");
+    let put = |bytes: &[u8]| {
+        write(&bench, "UPDATE certificates SET tbs = ?2 WHERE request = ?1", (&victim.id, bytes));
+        let other = leaf.replace(&named, &Digest::of(bytes).to_string());
+        let sql = "UPDATE events SET leaf = ?2 WHERE request = ?1 AND instr(leaf, CAST('claimed' AS BLOB))";
+        write(&bench, sql, (&victim.id, other.as_bytes()));
+    };
+    let place = tbs.windows(3).position(|three| three == b"www").expect("the principal");
+    // The principal, and the end of the window, which follows it and its beginning.
+    for place in [place, place + 3 + 8 + 7] {
+        let mut other = tbs.clone();
+        other[place] ^= 1;
+        put(&other);
+        claim_fails(&bench, &victim, &["store"]);
+    }
+    put(&tbs);
+    bench.claim(&victim).ok();
+    bench.claim(&twin).ok();
+}
+
 /// The database's copy of a policy is for readers: nothing is decided by it.
 #[test]
 fn stored_policies_decide_nothing() {

@@ -165,6 +165,8 @@ fn huge_keys_are_refused_quickly() {
         let best = (0..5).map(|_| time()).min().unwrap();
         assert!(best < Duration::from_millis(50), "{best:?} for {} bytes", blob.len());
     }
+    let error = PublicKey::from_blob(&huge[1]).expect_err("a million bytes").to_string();
+    assert!(error.contains("longer than any key should be"), "not even parsed: {error}");
 }
 
 #[test]

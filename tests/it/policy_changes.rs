@@ -151,6 +151,11 @@ fn decisions_need_the_policy_of_their_moment() {
     bench.approve("carol", &asked).ok();
     bench.load_policy(&changed("[people.dan]\ngroups = [\"dba\"]", "[people.dan]\ngroups = []"));
     bench.refuses("not-approver", || bench.approve("dan", &asked));
+    bench.load_policy(&changed(&keys_of("alice"), &keys_of("alice 3")));
+    bench.refuses("unknown-key", || bench.approve("dan", &asked));
+    // What the page showed was said of another policy.
+    bench.load_policy(&changed("description = \"PostgreSQL, production\"", "description = \"PostgreSQL\""));
+    bench.refuses("policy-changed", || bench.approve("dan", &asked));
     bench.load_policy(&changed("max        = \"2h\"", "max        = \"30m\"").replacen(
         "default    = \"1h\"\ncritical",
         "critical",

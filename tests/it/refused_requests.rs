@@ -173,12 +173,17 @@ fn signatures_that_prove_nothing() {
         ("not-their-key", sign(&Key::of("bob"), NAMESPACE, &text)),
         ("unknown-key", sign(&Key::of("mallory"), NAMESPACE, &text)),
         ("unknown-key", sign(&Key::of("alice safe"), NAMESPACE, &text)),
+        // Whose key it is, is asked first: strangers cost no mathematics.
+        ("unknown-key", sign(&Key::of("mallory"), NAMESPACE, "other bytes")),
         ("bad-signature", sign(&alice, NAMESPACE, &format!("{text} "))),
         ("bad-signature", sign(&alice, "approval@ssh-jit", &text)),
         ("bad-signature", sign(&alice, "file", &text)),
     ] {
         bench.refuses(code, || bench.post(path, &text, &signature));
     }
+    let forged = sign(&alice, NAMESPACE, "other bytes");
+    bench.refuses("bad-signature", || bench.post(path, &text, &forged));
+    assert_eq!(bench.events().last().and_then(|event| event.person.clone()), None, "nobody is named who did not sign");
     let good = sign(&alice, NAMESPACE, &text);
     for broken in ["", "x", &good[..good.len() / 2], &good.replace("SSH", "PGP"), &(good.clone() + &good)] {
         bench.turns_away(403, "bad-signature", || bench.post(path, &text, broken));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use serde_json::json;
-use ssh_jit::store::{self, Store, StoreError, Tx, Value};
+use ssh_jit::domain::event::{Event, EventKind};
+use ssh_jit::domain::time::Moment;
+use ssh_jit::store::{self, Store, StoreError, Tx, Value, events};
 use tempfile::TempDir;
 
 use crate::support::dir;
@@ -185,6 +187,21 @@ async fn readers_see_what_is_committed() {
     let written = store.read(|tx| put(tx, "read")).await;
     assert!(matches!(written, Err(StoreError::Database(_))), "a reader writes nothing: {written:?}");
     assert_eq!(names(&store).await, ["held"]);
+}
+
+/// The tree over the log is kept in memory: it forgets with the transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_failed_verb_logged_is_gone() {
+    let dir = created();
+    let store = Store::open(URL, dir.path()).unwrap();
+    let event = || Event::new(EventKind::ServiceStarted, Moment::from_unix_millis(0));
+    let fails = move |tx: &mut Tx<'_>| events::append(tx, event()).and(Err::<(), _>(StoreError::Busy));
+    assert!(store.write(fails).await.is_err());
+    assert_eq!(store.write(move |tx| events::append(tx, event())).await.unwrap(), 1);
+    drop(store);
+    let store = Store::open(URL, dir.path()).unwrap();
+    let size = store.read(|tx| Ok::<_, StoreError>(events::frontier(tx).size())).await.unwrap();
+    assert_eq!(size, 1, "and the stored edge is that of what is there");
 }
 
 /// A caller that goes away does not undo what was committed, nor stop the writer.

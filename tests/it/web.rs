@@ -102,6 +102,11 @@ impl Browser {
 
     /// Binds the passkey to a person, as the page and the terminal do together.
     pub(crate) fn enrols(&self, bench: &Bench, person: &str, changes: &Value) -> Answer {
+        bench.http("POST", "/v1/passkeys", None, &to_json(&self.enrolment(bench, person, changes)))
+    }
+
+    /// What is sent for that.
+    fn enrolment(&self, bench: &Bench, person: &str, changes: &Value) -> Value {
         let ssh = Key::of(person);
         let draft = json!({"person": person, "ssh_key": ssh.fingerprint(), "key": self.line()});
         let text =
@@ -111,11 +116,10 @@ impl Browser {
         let assertion: Assertion = serde_json::from_value(browser["assertion"].clone()).expect("an assertion");
         let key = self.line().parse().expect("a key");
         let by_passkey = assertion.to_sshsig(&key, Kind::Enrolment.namespace()).expect("a signature");
-        let body = json!({
+        json!({
             "text": text, "signature": ssh.sign(Kind::Enrolment.namespace(), text.as_bytes()),
             "passkey_signature": by_passkey.armor(), "credential": self.credential(),
-        });
-        bench.http("POST", "/v1/passkeys", None, &to_json(&body))
+        })
     }
 
     pub(crate) fn signs_in(&mut self, bench: &Bench, person: &str) -> Answer {
@@ -273,13 +277,39 @@ fn an_enrolment_takes_both_keys_and_ends() {
     let mut remote = Browser::new(9);
     remote.rp_id = "evil.example";
     assert_eq!(remote.enrols(&bench, "carol", &json!({"application": "evil.example"})).code(), "unknown-key");
+    assert_eq!(remote.enrols(&bench, "carol", &json!({})).code(), "bad-signature", "a passkey of another site");
+    let other_ssh_key = json!({"ssh_key": Key::of("carol 2").fingerprint()});
+    assert_eq!(browser.enrols(&bench, "carol", &other_ssh_key).code(), "unknown-key", "vouched for by another key");
+    let other_passkey = json!({"key": Browser::new(8).line()});
+    assert_eq!(browser.enrols(&bench, "carol", &other_passkey).code(), "bad-signature", "signed by another passkey");
+    for credential in [String::new(), URL_SAFE_NO_PAD.encode([0; 1025])] {
+        let body = with(browser.enrolment(&bench, "carol", &json!({})), &json!({ "credential": credential }));
+        assert_eq!(bench.http("POST", "/v1/passkeys", None, &to_json(&body)).code(), "malformed", "{credential}");
+    }
+    let keys = format!("{:?}, ", Key::of("carol").line());
+    bench.load_policy(&policy().replace(&keys, &format!("{keys}{:?}, ", browser.line())));
+    assert_eq!(browser.enrols(&bench, "carol", &json!({})).code(), "unknown-key", "a key of the policy");
+    bench.load_policy(&policy());
     assert_eq!(browser.enrols(&bench, "robot", &json!({})).code(), "service-decides");
     browser.enrols(&bench, "carol", &json!({"until": bench.at(3600)})).ok();
     assert_eq!(browser.enrols(&bench, "carol", &json!({})).code(), "replayed", "one key, one enrolment");
     let mut carol = browser;
+    let early = with(bench.draft(Kind::Session, "carol"), &json!({"at": bench.at(-30)})).to_string();
+    let body = carol.signs(Kind::Session, &early);
+    assert_eq!(carol.calls(&bench, "/web/session", &body).code(), "passkey-ended", "before it was enrolled");
     carol.signs_in(&bench, "carol").ok();
     bench.advance(3601);
     assert_eq!(carol.signs_in(&bench, "carol").code(), "passkey-ended");
+}
+
+#[test]
+fn ten_passkeys_are_enough() {
+    let bench = Bench::new();
+    for seed in 1..=10 {
+        Browser::new(seed).enrols(&bench, "carol", &json!({})).ok();
+    }
+    assert_eq!(Browser::new(11).enrols(&bench, "carol", &json!({})).code(), "not-supported");
+    Browser::new(11).enrols(&bench, "dan", &json!({})).ok();
 }
 
 #[test]
@@ -292,6 +322,7 @@ fn a_removed_passkey_is_worth_nothing() {
     assert_eq!(bench.send(Kind::Removal, &Key::of("dan"), &removal).code(), "unknown-key", "somebody else's");
     let removal = with(bench.draft(Kind::Removal, "carol"), &json!({"key": listed[0]["fingerprint"], "reason": ""}));
     bench.send(Kind::Removal, &Key::of("carol"), &removal).ok();
+    assert_eq!(bench.get("/v1/passkeys", &bearer).ok().json(), json!([]), "it is not offered any more");
     assert!(signed_out(&carol.opens(&bench, "/")));
     assert_eq!(carol.signs_in(&bench, "carol").code(), "unknown-key");
 }

@@ -92,6 +92,11 @@ fn only_the_signature_of_the_ca_will_do() {
     assert_eq!(good.finish(&user_ca().raw(b"")), wrong("is not signed by the CA"));
     let own = unsigned(Grant::of(user_ca().public()));
     assert_eq!(own.finish(&user_ca().raw(own.bytes())), wrong("certifies the CA's own key"));
+    // The good signature, under bytes that name another CA.
+    let renamed = replaced(good.bytes(), user_ca().public().blob(), stranger().public().blob());
+    let wired = wire(&[&wire(&[b"ssh-ed25519", &signature])]);
+    let outcome = good.compare(&[renamed, wired].concat());
+    assert_eq!(outcome, Err(Refusal::Certificate { what: "is not signed by the CA" }));
     let ecdsa = ToBeSigned::new(grant(), serial(1), [7; 32], &ecdsa_key());
     assert_eq!(ecdsa.finish(&signature), wrong("is not signed by the CA"));
 }

@@ -8,14 +8,19 @@ fn journal_key() -> Key {
     Key::from_seed(20)
 }
 
-/// An entry that follows `replay`, about `statement` by `key`, with serial counter `issued` or refused.
-fn entry(replay: &Replay, key: &Key, statement: &BreakGlass, issued: Option<u64>) -> Entry {
+fn issued(counter: u64) -> Outcome {
+    Outcome::Issued { serial: Serial::new(3, counter).unwrap(), tbs: Digest::of(b"tbs") }
+}
+
+fn refused_before() -> Outcome {
+    Outcome::Refused { code: "reason-repeated".to_owned() }
+}
+
+/// An entry that follows `replay`, about `statement` by `key`, with this serial counter or refused.
+fn entry(replay: &Replay, key: &Key, statement: &BreakGlass, issued_counter: Option<u64>) -> Entry {
     let signed = key.sign_statement(statement);
     let (seq, prev) = replay.next();
-    let outcome = match issued {
-        Some(counter) => Outcome::Issued { serial: Serial::new(3, counter).unwrap(), tbs: Digest::of(b"tbs") },
-        None => Outcome::Refused { code: "reason-repeated".to_owned() },
-    };
+    let outcome = issued_counter.map_or_else(refused_before, issued);
     Entry {
         epoch: 3,
         v: Version,
@@ -67,10 +72,13 @@ type Case = (&'static str, &'static str, fn(&mut Entry));
 fn what_does_not_follow_is_refused_and_changes_nothing() {
     let good = one_issued();
     let next = entry(&good, &alices_emergency_key(), &break_glass(), Some(2));
-    let cases: [Case; 5] = [
+    let cases: [Case; 8] = [
         ("a gap", "out-of-order", |e| e.seq += 1),
         ("a repeat", "out-of-order", |e| e.seq -= 1),
         ("after something else", "out-of-order", |e| e.prev = Digest::of(b"")),
+        ("of another journal", "out-of-order", |e| (e.epoch, e.outcome) = (4, refused_before())),
+        ("a serial again", "out-of-order", |e| e.outcome = issued(1)),
+        ("a serial left out", "out-of-order", |e| e.outcome = issued(3)),
         ("a certificate for no statement", "malformed", |e| e.statement = "{}".to_owned()),
         ("a certificate for no signature", "bad-signature", |e| e.signature = String::new()),
     ];

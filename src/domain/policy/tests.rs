@@ -244,6 +244,11 @@ fn names_stand_for_something() {
         ("[people.robot]", "[people.dba]", "24: duties.revokers: dba is both a person and a group; rename one"),
         ("person = \"alice\"", "person = \"eve\"", "56: emergency_keys.person: there is no person eve"),
         ("[\"db-prod\", \"web\"]", "[\"db-prod\", \"dev\"]", "58: emergency_keys.roles: there is no role dev"),
+        (
+            "[\"db-prod\", \"web\"]",
+            "[]",
+            "57: emergency_keys.key: roles is empty, so this key could never break the glass",
+        ),
         ("[\"db1\", \"db2\"]", "[\"db1\", \"db1\"]", "29: roles.db-prod.hosts: db1 stands there twice"),
         ("[\"db-prod\"]", "[\"db\", \"db\"]", "30: roles.db-prod.principals: db stands there twice"),
         ("\"permit-port-forwarding\"", "\"permit-pty\"", "37: roles.db-prod.extensions: permit-pty stands there twice"),
@@ -363,6 +368,12 @@ fn keys_are_strong_and_belong_to_one_person() {
         (&bob, &emergency, "57: emergency_keys.key: this is an everyday key; an emergency key must be another"),
         (&emergency, &bob, "57: emergency_keys.key: this is an everyday key; an emergency key must be another"),
         (&emergency, &line(&dans_emergency_key()), "63: emergency_keys.key: this emergency key stands there twice"),
+        (
+            "max = \"10m\"",
+            "verify_required = true",
+            "57: emergency_keys.key: verify_required needs a FIDO key (sk-...), and this is none; it could never break \
+             the glass",
+        ),
     ]);
     let digest = "[people.alice]";
     refuses_with(

@@ -132,14 +132,23 @@ fn a_missing_end_is_found() {
 fn a_log_that_was_cut_and_mended_is_found() {
     let ran = tampered(true, |database| {
         database.execute("DELETE FROM events WHERE seq > 6", []).expect("events");
-        let mut edge = Frontier::default();
-        for seq in 1..=6 {
-            edge.push(leaf_hash(leaf(database, seq).as_bytes()));
-        }
-        let roots: Vec<u8> = edge.roots().iter().flat_map(|root| root.as_bytes().to_vec()).collect();
-        database.execute("UPDATE log SET size = 6, roots = ?1", [roots]).expect("the edge");
+        mend(database, 6);
     });
     ran.is(1, &[], &["ssh-jit: the log is damaged: it had 12 events when it was last seen here, and has 8 now"]);
+    let ran = tampered(true, |database| {
+        let changed = leaf(database, 2).replace("\"detail\":\"0", "\"detail\":\"1");
+        set_leaf(database, 2, &changed);
+        mend(database, 12);
+    });
+    let said = "ssh-jit: the log is damaged: its first 12 events are not those that were seen here before";
+    ran.is(1, &[], &[said]);
+}
+
+/// Makes the tree anew over so many events.
+fn mend(database: &Connection, size: i64) {
+    let edge: Frontier = (1..=size).map(|seq| leaf_hash(leaf(database, seq).as_bytes())).collect();
+    let roots: Vec<u8> = edge.roots().iter().flat_map(|root| root.as_bytes().to_vec()).collect();
+    database.execute("UPDATE log SET size = ?1, roots = ?2", (size, roots)).expect("the edge");
 }
 
 /// A statement may be erased, because somebody's text must go: the log still verifies, and says so. One that was

@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
@@ -98,16 +100,20 @@ fn a_certificate_that_was_not_asked_for_is_not_used() {
     let world = World::new();
     let agent = SshAgent::start(world.as_("alice").home());
     let ca = private(&world, "ca/ca-keys/user-ca");
+    let pinned = ca.clone();
     let other = private(&world, "keys/other");
     let other_key = other.public_key().clone();
     let swaps: Vec<(&str, Swap)> = vec![
         ("CA", Box::new(move |made| made.sign(&other))),
+        ("CA", Box::new(move |made| spoiled(&made.sign(&pinned)))),
         ("key", with(&ca, move |made| made.key = other_key.clone())),
         ("key id", with(&ca, |made| made.key_id = made.key_id.replace("alice", "carol"))),
         ("principals", with(&ca, |made| made.principals.push("root".to_owned()))),
         ("principals", with(&ca, |made| made.principals = vec!["db-prod".to_owned()])),
+        ("principals", with(&ca, |made| made.principals.clear())),
         ("window", with(&ca, |made| made.before += 1)),
         ("window", with(&ca, |made| (made.after, made.before) = (made.after - 7200, made.after))),
+        ("window", with(&ca, |made| (made.after, made.before) = (made.after - 600, made.after))),
         ("window", with(&ca, |made| made.before = u64::MAX)),
         ("type", with(&ca, |made| made.kind = CertType::Host)),
         ("options", with(&ca, |made| made.extensions.push(("evil@example.org", "")))),
@@ -190,6 +196,9 @@ impl Made {
             .expect("a key id")
             .cert_type(self.kind)
             .expect("a type");
+        if self.principals.is_empty() {
+            builder.all_principals_valid().expect("for everybody");
+        }
         for principal in &self.principals {
             builder.valid_principal(principal).expect("a principal");
         }
@@ -201,6 +210,13 @@ impl Made {
         }
         builder.sign(ca).expect("a certificate").to_openssh().expect("a line")
     }
+}
+
+/// A certificate in the name of its CA, whose signature is not the CA's.
+fn spoiled(line: &str) -> String {
+    let mut blob = ssh_jit::client::certificate::blob(line).expect("a certificate");
+    *blob.last_mut().expect("a signature") ^= 1;
+    format!("ssh-ed25519-cert-v01@openssh.com {}", STANDARD.encode(blob))
 }
 
 fn with(ca: &PrivateKey, change: impl Fn(&mut Made) + Send + 'static) -> Swap {
