@@ -247,6 +247,13 @@ fn is_hex_128(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Hosts refuse a whole certificate for a critical option that they do not know, such as one without a name.
+    #[test]
+    fn an_option_has_a_name() {
+        assert!("".parse::<OptionName>().is_err());
+        assert!("permit-pty".parse::<OptionName>().is_ok());
+    }
+
     /// P02, P04: no identity ever becomes two principals, a wildcard or a look-alike.
     #[test]
     fn hostile_principals_are_refused() {

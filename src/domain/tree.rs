@@ -135,6 +135,9 @@ mod tests {
     /// A04, A05: a proof is for this leaf at this place in this tree, and for nothing else.
     #[test]
     fn proofs_hold_for_their_leaf_only() {
+        let lone = leaf_hash(b"lone");
+        assert!(verify_inclusion(&lone, 0, 1, &[], &lone));
+        assert!(!verify_inclusion(&lone, 0, 2, &[], &lone), "a path is as long as its tree is high");
         for size in 1..40usize {
             let hashes: Vec<Digest> = leaves(size as u32).iter().map(|l| leaf_hash(l)).collect();
             let root = hashes.iter().copied().collect::<Frontier>().root();
