@@ -23,7 +23,7 @@ fn named(text: &str) -> Vec<&str> {
 fn doubt(name: &str) -> Option<String> {
     let (file, test) = name.split_once("::").map_or((name, None), |(file, test)| (file, Some(test)));
     let Ok(source) = fs::read_to_string(root().join(file)) else { return Some(format!("{name}: there is no {file}")) };
-    let Some(test) = test else { return None };
+    let test = test?;
     if is_a_test(&source, test) { None } else { Some(format!("{name}: {file} has no test of that name")) }
 }
 
@@ -39,7 +39,7 @@ fn is_a_test(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let above = |at: usize| lines[..at].iter().rev().take_while(|line| line.starts_with(['#', '/']));
     let is_test = |line: &&str| **line == *"#[test]" || line.starts_with("#[tokio::test");
-    (0..lines.len()).any(|at| head(lines[at]) && above(at).any(|line| is_test(&line)))
+    (0..lines.len()).any(|at| head(lines[at]) && above(at).any(is_test))
 }
 
 #[test]

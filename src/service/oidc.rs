@@ -268,7 +268,7 @@ impl Provider {
         match request.set_pkce_verifier(verifier).request(&|request| self.call(request)) {
             Ok(answer) => answer.id_token().cloned().ok_or_else(|| self.failed("it gave no id_token")),
             // No more than the code of the error: what it says besides may repeat what it was sent, secret included.
-            Err(RequestTokenError::ServerResponse(no)) => Err(SignInError::Denied(saying(&no.error().to_string()))),
+            Err(RequestTokenError::ServerResponse(no)) => Err(SignInError::Denied(saying(no.error().as_ref()))),
             Err(error) => Err(self.failed(&told(&error))),
         }
     }

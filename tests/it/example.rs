@@ -18,8 +18,8 @@ fn example() -> PathBuf {
 
 /// As its owner's: a clone may lie there for a whole group to write.
 fn copy(name: &str, to: &Path) {
-    std::fs::copy(example().join(name), to).unwrap();
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::copy(example().join(name), to).expect("a copy");
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600)).expect("a mode");
 }
 
 fn ssh_jit() -> Command {

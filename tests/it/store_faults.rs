@@ -63,7 +63,7 @@ fn what_cannot_be_stored_does_not_happen() {
         ["INSERT statements", "UPDATE requests", "INSERT decisions", "INSERT events", "UPDATE log"],
         "a denial"
     );
-    let claiming = faults(approved, |bench, asked| bench.claim(asked));
+    let claiming = faults(approved, Bench::claim);
     assert_eq!(
         claiming,
         ["INSERT statements", "UPDATE requests", "INSERT certificates", "INSERT events", "UPDATE log"],
