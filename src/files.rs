@@ -40,7 +40,7 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(content)?;
-        file.sync_all()?;
+        sync(&file)?;
         fs::rename(&temporary, path)?;
         sync_folder(folder)
     })();
@@ -52,7 +52,13 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 /// Makes a file's existence durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    sync(&File::open(folder)?)
+}
+
+/// Makes a file durable. Not `sync_all`, which tries again when it was interrupted: a sync that failed is never
+/// tried again.
+pub fn sync(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fsync(file)?)
 }
 
 /// The folder a file lies in.

@@ -77,7 +77,7 @@ impl Journal {
             file.set_len(whole as u64).map_err(fail)?;
         }
         // Also what a process wrote that ended before its sync: the database is about to rely on it.
-        file.sync_all().map_err(fail)?;
+        files::sync(&file).map_err(fail)?;
         files::sync_folder(files::folder_of(path)).map_err(fail)?;
         let (mut replay, mut entries) = (Replay::default(), Vec::new());
         for (number, line) in (1..).zip(text[..whole].lines()) {
@@ -128,8 +128,7 @@ impl Journal {
             self.broken = self.file.set_len(self.length).is_err();
             return Err(e);
         }
-        // Not sync_all, which tries again when it was interrupted.
-        if let Err(e) = rustix::fs::fsync(&self.file) {
+        if let Err(e) = files::sync(&self.file) {
             end("the break-glass journal was not synced", &e);
         }
         self.length += text.len() as u64;

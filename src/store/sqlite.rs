@@ -9,6 +9,8 @@ use rusqlite::hooks::Wal;
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
+use crate::files;
+
 use super::{Row, StoreError, Value, end, migrations};
 
 /// Older ones can corrupt a WAL database when two connections check-point (fixed in 3.51.3).
@@ -30,7 +32,11 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Unusable(format!("{}: it exists already", path.display())));
     }
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    migrations::run(&connection)
+    migrations::run(&connection)?;
+    // Closing would do it too, and be silent when it fails; and so is SQLite when it syncs the folder.
+    let unusable = |e: &dyn std::fmt::Display| StoreError::Unusable(format!("{}: {e}", path.display()));
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|e| unusable(&e))?;
+    files::sync_folder(files::folder_of(path)).map_err(|e| unusable(&e))
 }
 
 /// Opens the connection that writes, and brings the schema up to date.
@@ -47,21 +53,23 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     }
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrations::run(&connection)?;
-    connection.wal_hook(Some(checkpoint)).map_err(|e| error(&e))?;
+    let hook = |wal: &mut Wal, pages| {
+        checkpoint(wal, pages);
+        Ok(())
+    };
+    connection.wal_hook(Some(hook)).map_err(|e| error(&e))?;
     Ok(connection)
 }
 
 /// Moves the WAL into the database when it is long. SQLite's own hook does the same, but is silent when a sync
 /// fails, and tries again.
-fn checkpoint(wal: &mut Wal, pages: i32) -> rusqlite::Result<()> {
-    if pages < CHECKPOINT_AT {
-        return Ok(());
-    }
-    if let Err(e) = wal.checkpoint() {
+fn checkpoint(wal: &mut Wal, pages: i32) {
+    if pages >= CHECKPOINT_AT
+        && let Err(e) = wal.checkpoint()
+    {
         // Unless a sync failed, the WAL still has everything.
         tracing::error!(error = %error(&e), "the WAL could not be moved into the database; it will be tried again");
     }
-    Ok(())
 }
 
 /// Commits the transaction. When this fails, nothing of it was kept.
@@ -105,7 +113,12 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(unusable)?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(unusable)?;
+    // Where it cannot be changed SQLite says which mode it stays in, and no error.
+    let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+    let mode = mode.map_err(unusable)?;
+    if mode != "wal" {
+        return Err(StoreError::Unusable(format!("{}: it stays in journal mode {mode}", path.display())));
+    }
     // NORMAL may lose acknowledged commits when the power goes: a denial would come back to life.
     connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(unusable)?;
