@@ -48,11 +48,14 @@ fuzz() {
     rm -r "$grown" "$grown.log"
 }
 
-# minimise TARGET BINARY GROWN: the least number of small inputs that reach all that was reached.
+# minimise TARGET BINARY GROWN: the least number of small inputs that reach all that was reached, 80 within 80 kB, and
+# what was genuine from the start (its names are shorter than libFuzzer's).
 minimise() {
     local least
     least=$(mktemp -d)
     "$2" -merge=1 -max_len=4096 "$least" "corpus/$1" "$3" >/dev/null 2>&1
+    find "$least" -type f -printf '%s %p\n' | sort -n | awk 'NR > 80 || (all += $1) > 80000 { print $2 }' | xargs -r rm
+    find "corpus/$1" -type f -name '????????????????' -exec cp -t "$least" {} +
     rm -rf "corpus/$1"
     mv "$least" "corpus/$1"
     chmod 755 "corpus/$1"

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixListener;
 use serde_json::Value;
 use ssh_encoding::Decode as _;
 use ssh_jit::client::agent::{Agent, AgentError};
-use ssh_jit::client::certificate::{Expected, check, told};
+use ssh_jit::client::certificate::{Checked, Expected, Surprise, check, told};
 use ssh_jit::config::{ClientConfig, ServiceConfig};
 use ssh_jit::domain::key::PublicKey;
 use ssh_jit::domain::passkey::Assertion;
@@ -25,8 +25,11 @@ use ssh_jit::store::journal::Journal;
 use strict::Once;
 use surroundings::{Web, with_file, with_web};
 
+/// What must hold of an input.
+pub type Property = fn(&[u8]);
+
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+pub const TARGETS: [(&str, Property); 11] = [
     ("public_key", public_key),
     ("certificate", certificate),
     ("sshsig", sshsig),
@@ -61,18 +64,24 @@ pub fn certificate(input: &[u8]) {
     let line = genuine::certified(input);
     // Never panics, even where nothing was checked before.
     let _ = told(&line);
+    let Ok(checked) = checked(&line) else { return };
+    let parsed = ssh_key::Certificate::from_bytes(&checked.blob).expect("it was parsed before");
+    assert_eq!(parsed.to_bytes().as_deref(), Ok(&checked.blob[..]), "a second encoding");
+    assert!(parsed.valid_before() - parsed.valid_after() <= 3600 && parsed.cert_type().is_user());
+    assert!(!parsed.key_id().chars().any(char::is_control) && parsed.extensions().values().all(String::is_empty));
+    let asked = |name: &String| ["db-prod@db1", "db-prod@db2"].contains(&name.as_str());
+    assert!(!checked.principals.is_empty() && checked.principals.iter().all(asked), "{:?}", checked.principals);
+}
+
+/// A client's check of a certificate, as one that asked for two hosts for an hour makes it.
+pub fn checked(line: &str) -> Result<Checked, Surprise> {
     let (ca, key) = (genuine::public(&genuine::key(1)), genuine::public(&genuine::key(9)));
     let principals = ["db-prod@db1", "db-prod@db2"].map(|p| p.parse().expect("a principal"));
     let hosts = ["db1", "db2"].map(|host| host.parse().expect("a host"));
     let (now, longest) = (Timestamp::from_unix(1_795_341_720), "1h".parse().ok());
     let (cas, key_id) = (std::slice::from_ref(&ca), "ssh-jit/7F3K-9QPX-M2/");
     let expected = Expected { cas, key: &key, key_id, principals: &principals, hosts: &hosts, longest, now };
-    let Ok(checked) = check(&line, &expected) else { return };
-    let parsed = ssh_key::Certificate::from_bytes(&checked.blob).expect("it was parsed before");
-    assert_eq!(parsed.to_bytes().as_deref(), Ok(&checked.blob[..]), "a second encoding");
-    assert!(parsed.valid_before() - parsed.valid_after() <= 3600 && parsed.cert_type().is_user());
-    let asked = |name: &String| ["db-prod@db1", "db-prod@db2"].contains(&name.as_str());
-    assert!(!checked.principals.is_empty() && checked.principals.iter().all(asked), "{:?}", checked.principals);
+    check(line, &expected)
 }
 
 /// A signature has one encoding: its parts, read by another reader, make the same bytes again.
@@ -247,7 +256,10 @@ pub fn http(input: &[u8]) {
     with_web(|web: &Web| {
         let answer = web.ask(request).expect("an answer in time");
         assert!(!answer.status.is_server_error() && !answer.status.is_informational(), "{}", answer.status);
-        assert_eq!(answer.headers.get("x-content-type-options").map(|v| v.as_bytes()), Some(&b"nosniff"[..]));
+        assert_eq!(
+            answer.headers.get("x-content-type-options").map(axum::http::HeaderValue::as_bytes),
+            Some(&b"nosniff"[..])
+        );
         let json = answer.headers.get("content-type").is_some_and(|kind| kind.as_bytes() == b"application/json");
         assert!(!json || serde_json::from_slice::<Value>(&answer.body).is_ok(), "{:?}", answer.body);
     });

@@ -8,6 +8,7 @@ use ssh_key::certificate::CertType;
 
 use crate::domain::key::PublicKey;
 use crate::domain::names::{HostName, Principal};
+use crate::domain::text::deceives;
 use crate::domain::time::{Seconds, Timestamp};
 
 /// What was asked for, and so what the certificate may hold.
@@ -60,7 +61,8 @@ pub fn check(line: &str, expected: &Expected<'_>) -> Result<Checked, Surprise> {
     if certificate.public_key() != expected.key.data() {
         return Err(Surprise("key"));
     }
-    if !certificate.key_id().starts_with(expected.key_id) {
+    // Hosts write it into their logs.
+    if !certificate.key_id().starts_with(expected.key_id) || certificate.key_id().chars().any(deceives) {
         return Err(Surprise("key id"));
     }
     let principals: Vec<String> = certificate.valid_principals().to_vec();
@@ -81,10 +83,14 @@ pub fn check(line: &str, expected: &Expected<'_>) -> Result<Checked, Surprise> {
     if expected.longest.is_some_and(|longest| length > longest) || valid_before <= expected.now {
         return Err(Surprise("window"));
     }
-    let permitted = |name: &String| name.starts_with("permit-");
-    let restricted = |name: &String| ["force-command", "source-address", "verify-required"].contains(&name.as_str());
+    let permitted = |(name, value): (&String, &String)| name.starts_with("permit-") && value.is_empty();
+    // OpenSSH reads no certificate with a NUL in a value.
+    let restricted = |(name, value): (&String, &String)| {
+        let known = ["force-command", "source-address", "verify-required"].contains(&name.as_str());
+        known && !value.chars().any(deceives)
+    };
     let honest =
-        certificate.extensions().keys().all(permitted) && certificate.critical_options().keys().all(restricted);
+        certificate.extensions().iter().all(permitted) && certificate.critical_options().iter().all(restricted);
     if !honest {
         return Err(Surprise("options"));
     }

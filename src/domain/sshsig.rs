@@ -316,6 +316,9 @@ fn parse(blob: &[u8]) -> ssh_key::Result<Option<SshSig>> {
         (KeyData::Rsa(_), Proof::Plain(signature)) => matches!(signature.algorithm(), Algorithm::Rsa { hash: Some(_) }),
         (data, Proof::Plain(signature)) => signature.algorithm() == data.algorithm(),
     };
+    // By the name of its key's algorithm only: stock OpenSSH takes it by no other.
+    let named = String::decode(&mut signature.as_slice())?;
+    let fits = fits && (named == WEBAUTHN || matches!(proof, Proof::Plain(_)) || named == key.algorithm());
     Ok(fits.then(|| SshSig { blob: blob.to_vec(), key, namespace, proof }))
 }
 

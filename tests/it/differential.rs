@@ -56,11 +56,30 @@ fn ours(line: &str, armored: &str) -> bool {
     })
 }
 
-fn signatures(mutations: usize) -> Count {
-    let (dir, mut count) = (dir(), Count::default());
-    let signers = signers(dir.path());
+/// In four threads, each from a seed of its own.
+fn in_four(mutations: usize, judge: impl Fn(u64, usize) -> Count + Sync) -> Count {
+    let counts: Vec<Count> = std::thread::scope(|scope| {
+        let judges: Vec<_> = (1..5)
+            .map(|seed| {
+                scope.spawn({
+                    let judge = &judge;
+                    move || judge(seed, mutations / 4)
+                })
+            })
+            .collect();
+        judges.into_iter().map(|judge| judge.join().expect("a count")).collect()
+    });
+    counts.into_iter().fold(Count::default(), |all, one| Count {
+        inputs: all.inputs + one.inputs,
+        ours: all.ours + one.ours,
+        theirs: all.theirs + one.theirs,
+    })
+}
+
+fn signatures(signers: &[Signer], seed: u64, mutations: usize) -> Count {
+    let mut count = Count::default();
     let blobs: Vec<Vec<u8>> = signers.iter().map(|signer| signer.blob.clone()).collect();
-    let mut mutator = Mutator::new(1);
+    let mut mutator = Mutator::new(seed);
     for number in 0..mutations {
         let Signer { line, blob } = &signers[number % signers.len()];
         // Now and then as it is: the judge is awake.
@@ -72,8 +91,8 @@ fn signatures(mutations: usize) -> Count {
 }
 
 /// A passkey signs whatever its browser hands it.
-fn assertions(mutations: usize) -> Count {
-    let (mut count, mut mutator) = (Count::default(), Mutator::new(2));
+fn assertions(seed: u64, mutations: usize) -> Count {
+    let (mut count, mut mutator) = (Count::default(), Mutator::new(seed));
     let line = genuine::passkey().to_string();
     let honest = genuine::client_data().into_bytes();
     for number in 0..mutations {
@@ -99,7 +118,8 @@ fn readable(lines: &[String]) -> Vec<bool> {
     while read.len() < lines.len() {
         let rest = &lines[read.len()..];
         std::fs::write(&path, rest.join("\n") + "\n").expect("a file");
-        let output = output(tool("ssh-keygen").args(["-L", "-f"]).arg(&path));
+        // Where it ends so it forgets what it has not printed yet.
+        let output = output(tool("stdbuf").args(["-oL", "ssh-keygen", "-L", "-f"]).arg(&path));
         let shown = String::from_utf8_lossy(&output.stdout);
         // The first line's number is left out.
         let number = |line: &str| match line.strip_prefix(path.to_str()?)?.strip_prefix(':')? {
@@ -127,9 +147,29 @@ fn certificates(mutations: usize) -> Count {
     count
 }
 
+/// Found by comparing: the client took what no sshd reads.
+#[test]
+fn a_nul_is_in_nothing() {
+    let honest = genuine::unsigned_certificate();
+    assert!(checked(&genuine::certified(&honest)).is_ok());
+    for (from, to) in
+        [(&b"10.0.0.0/8"[..], &b"10.0.0.\0/8"[..]), (b"SHA256:x", b"SHA2\x006:x"), (b"db-prod/SHA", b"db-prod\nSHA")]
+    {
+        let at = honest.windows(from.len()).position(|part| part == from).expect("it is there");
+        let mut changed = honest.clone();
+        changed[at..at + to.len()].copy_from_slice(to);
+        let line = genuine::certified(&changed);
+        assert!(checked(&line).is_err(), "{line}");
+        assert!(to.contains(&b'\n') || !readable(&[line])[0]);
+    }
+}
+
 fn compared(scale: usize) {
-    let (signatures, assertions, certificates) =
-        (signatures(300 * scale), assertions(100 * scale), certificates(500 * scale));
+    let dir = dir();
+    let signers = signers(dir.path());
+    let signatures = in_four(220 * scale, |seed, count| signatures(&signers, seed, count));
+    let assertions = in_four(60 * scale, assertions);
+    let certificates = certificates(300 * scale);
     eprintln!("signatures {signatures:?}\nassertions {assertions:?}\ncertificates {certificates:?}");
     assert!(signatures.ours >= KINDS.len() && signatures.theirs >= KINDS.len(), "the judges sleep");
     assert!(assertions.ours > 0 && certificates.ours > scale && certificates.theirs < certificates.inputs);

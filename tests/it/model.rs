@@ -60,14 +60,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Each is taken away seldom, so that something is left.
 fn rules(may: [bool; 6]) -> Rules {
-    let [a, b, c, d, e, f] = may;
+    let both = |one: usize, other: usize| may[one] && may[other];
     Rules {
-        carol_left: a && b,
-        alice_left: a && c && !b,
-        dan_revoked: b && d,
-        web_needs_two: c && d,
-        short_vault: e,
-        nothing_automatic: f && e,
+        carol_left: both(0, 1),
+        alice_left: both(0, 2) && !may[1],
+        dan_revoked: both(1, 3),
+        web_needs_two: both(2, 3),
+        short_vault: may[4],
+        nothing_automatic: both(4, 5),
     }
 }
 

@@ -75,8 +75,8 @@ fn sixty_four_claims(rounds: usize) {
         assert!(answers.iter().all(|answer| *answer == answers[0]), "one certificate, and the same for all");
         assert!(serials.insert(answers[0]["serial"].to_string()), "a serial was given twice");
     }
-    let certificates = bench.sql().query_row("SELECT count(*) FROM certificates", [], |row| row.get::<_, i64>(0));
-    assert_eq!((serials.len(), certificates), (rounds, Ok(rounds as i64)));
+    let certificates = bench.sql().query_row("SELECT count(*) FROM certificates", [], |row| row.get::<_, u32>(0));
+    assert_eq!((serials.len(), certificates), (rounds, Ok(rounds as u32)));
     let claimed = bench.story(0).iter().filter(|event| *event == "claimed").count();
     assert_eq!(claimed, rounds);
 }

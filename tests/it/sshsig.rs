@@ -143,6 +143,12 @@ fn a_signature_is_of_the_kind_of_its_key() {
             let renamed = [&string(algorithm), body].concat();
             assert_eq!(read(&renamed), Err(Malformed), "{} as {algorithm}", key.algorithm());
         }
+        // Found by comparing: of FIDO's names only the beginning was looked at.
+        let known = ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com", "sk-x", "sk-"];
+        for algorithm in known.into_iter().filter(|name| *name != key.algorithm()) {
+            let renamed = [&string(algorithm), body].concat();
+            assert_eq!(read(&renamed), Err(Malformed), "{} as {algorithm}", key.algorithm());
+        }
     }
 }
 

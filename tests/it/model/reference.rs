@@ -10,6 +10,7 @@ const CLAIM_WITHIN: i64 = 4 * HOUR;
 
 /// What a policy takes away or demands beside the sample policy.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be so or not, whatever the others are")]
 pub(super) struct Rules {
     pub(super) carol_left: bool,
     pub(super) alice_left: bool,
