@@ -181,7 +181,7 @@ fn what_stock_openssh_refuses_we_refuse() {
 }
 
 #[test]
-#[ignore = "minutes: docs/testing.md"]
+#[cfg(feature = "long-tests")]
 fn what_stock_openssh_refuses_we_refuse_forty_times_as_often() {
     compared(40);
 }

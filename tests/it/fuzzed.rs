@@ -52,7 +52,7 @@ fn properties_hold_of_the_corpus_and_near_it() {
 }
 
 #[test]
-#[ignore = "minutes: docs/testing.md"]
+#[cfg(feature = "long-tests")]
 fn properties_hold_of_many_mutations() {
     hold(20_000);
 }
@@ -76,7 +76,7 @@ fn what_is_genuine_is_taken() {
 
 /// Writes the corpus's beginnings: after a format has changed.
 #[test]
-#[ignore = "writes files"]
+#[cfg(feature = "long-tests")]
 fn write_seeds() {
     for (target, _) in TARGETS {
         fs::create_dir_all(corpus(target)).expect("a folder");

@@ -259,7 +259,7 @@ fn the_service_answers_as_the_model_does() {
 }
 
 #[test]
-#[ignore = "minutes: docs/testing.md"]
+#[cfg(feature = "long-tests")]
 fn the_service_answers_as_the_model_does_two_thousand_times() {
     agrees(2000);
 }

@@ -87,7 +87,7 @@ fn sixty_four_claims_of_one_request() {
 }
 
 #[test]
-#[ignore = "minutes: docs/testing.md"]
+#[cfg(feature = "long-tests")]
 fn sixty_four_claims_of_each_of_five_hundred_requests() {
     sixty_four_claims(500);
 }

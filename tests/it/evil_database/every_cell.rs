@@ -614,7 +614,7 @@ fn a_sample_of_everything_that_can_be_written() {
 }
 
 #[test]
-#[ignore = "many minutes: docs/testing.md"]
+#[cfg(feature = "long-tests")]
 fn everything_that_can_be_written() {
     eprintln!("{:?}", surveyed(5, 1, 7));
 }
