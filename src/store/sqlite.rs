@@ -114,8 +114,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(unusable)?;
     // Where it cannot be changed SQLite says which mode it stays in, and no error.
-    let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
-    let mode = mode.map_err(unusable)?;
+    let mode = wal_mode(&connection).map_err(unusable)?;
     if mode != "wal" {
         return Err(StoreError::Unusable(format!("{}: it stays in journal mode {mode}", path.display())));
     }
@@ -129,6 +128,18 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(unusable)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Asks for WAL; gives the mode that the database is in. The answer is read to its end: a sync that fails on the way
+/// is told after the first row.
+fn wal_mode(connection: &Connection) -> rusqlite::Result<String> {
+    let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mut mode = String::new();
+    while let Some(row) = rows.next()? {
+        mode = row.get(0)?;
+    }
+    Ok(mode)
 }
 
 impl ToSql for Value<'_> {
