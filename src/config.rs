@@ -2,18 +2,21 @@
 //! nothing else reads.
 
 mod oidc;
+mod proxies;
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
 
 use crate::domain::names::{InstanceId, PersonName};
 use crate::files;
 
 pub use oidc::{OidcConfig, is_confidential};
+pub use proxies::Proxies;
 
 /// A setting that cannot be used. Names file, line and field.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,9 @@ pub struct ServiceConfig {
     /// Something else takes the connections of clients, with TLS: then any address may be listened on.
     #[serde(default)]
     pub behind_proxy: bool,
+    /// The networks of proxies that are believed when they say, by `X-Forwarded-For`, for whom they ask.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Network>,
     /// By how many seconds windows are shifted early, for hosts whose clocks are behind.
     #[serde(default = "five")]
     pub clock_skew: u32,
@@ -93,6 +99,11 @@ impl ServiceConfig {
         config.doubt().map_or(Ok(config), |doubt| Err(fail(format!(" {doubt}"))))
     }
 
+    /// Who stands between clients and the service.
+    pub fn proxies(&self) -> Proxies {
+        Proxies { trusted: self.trusted_proxies.iter().map(|network| network.0).collect(), always: self.behind_proxy }
+    }
+
     /// The certificate and its key.
     pub fn tls(&self) -> Option<(&Path, &Path)> {
         self.tls_cert.as_deref().zip(self.tls_key.as_deref())
@@ -115,6 +126,18 @@ impl ServiceConfig {
             (self.clock_skew > 60, "clock_skew: at most 60 seconds"),
         ];
         refused.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+    }
+}
+
+/// A network, such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy)]
+pub struct Network(IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(input)?;
+        let network = text.parse::<IpNet>().ok().filter(|network| network.trunc() == *network);
+        network.map(Self).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no network, as in 10.0.0.0/8")))
     }
 }
 

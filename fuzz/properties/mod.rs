@@ -181,9 +181,14 @@ pub fn policy(input: &[u8]) {
     assert_eq!((policy.text(), policy.digest()), (text, again.digest()));
     for (name, role) in policy.roles() {
         let principals = role.principals_on(&role.hosts).len();
-        assert!((1..=MOST_PRINCIPALS).contains(&principals) && role.approvals > 0, "{name}");
-        assert!(role.default <= role.max && role.max.get() <= LONGEST && role.automatic.is_none_or(|a| a <= role.max));
-        assert!(role.requesters.union(&role.approvers).all(|person| policy.people().contains_key(person)), "{name}");
+        assert!((1..=MOST_PRINCIPALS).contains(&principals) && role.quorum.total() > 0, "{name}");
+        assert!(
+            role.default <= role.max && role.max.get() <= LONGEST && role.automatic().is_none_or(|a| a <= role.max)
+        );
+        assert!(
+            role.requesters.all().union(&role.approvers.all()).all(|person| policy.people().contains_key(*person)),
+            "{name}"
+        );
     }
     for emergency in policy.emergency_keys() {
         assert!(u64::from(emergency.max.get()) <= EMERGENCY_LONGEST && !emergency.roles.is_empty());

@@ -10,9 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::certificate::ToBeSigned;
 use crate::domain::event::{Event, EventKind, HEAD_NAMESPACE, Head};
+use crate::domain::facts::Facts;
 use crate::domain::grant::Grant;
 use crate::domain::passkey::{self, Enrolled};
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Circumstances, Policy};
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::{Expect, SshSig};
 use crate::domain::statement::{Approval, Claim, Decision, Request, Statement};
@@ -158,9 +159,11 @@ impl Case {
         let claimed = claimed.ok_or_else(|| wrong("the log does not hold its certificate"))?;
         let serial = claimed.serial.ok_or_else(|| wrong("the log gives its certificate no serial"))?;
         let nonce = crate::domain::certificate::nonce_of(&tbs).ok_or_else(|| wrong("its certificate has no nonce"))?;
+        // How much the person had that day is no part of one request's evidence.
+        let around = Circumstances { from: claimed.from, facts: &Facts::default(), held: 0 };
         // The service's skew is not in the receipt: it is whatever makes the bytes the same.
         for skew in 0..=60 {
-            let grant = Grant::access(policy, &self.request, &self.decisions, claim, skew)
+            let grant = Grant::access(policy, &self.request, &self.decisions, claim, &around, skew)
                 .map_err(|e| wrong(format!("its statements do not lead to a certificate: {e}")))?;
             for ca in &trust.user_ca {
                 if ToBeSigned::new(grant.clone(), serial, nonce, ca).bytes() == tbs {

@@ -3,6 +3,7 @@
 //! the log still verifies.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,7 @@ pub enum EventKind {
     PasskeyRemoved,
     /// Somebody asked.
     Requested,
-    /// The policy approved by itself.
+    /// The policy approved by itself; `detail` is the rule.
     ApprovedAutomatically,
     /// A person approved.
     Approved,
@@ -92,6 +93,9 @@ pub struct Event {
     pub policy: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tbs: Option<Digest>,
+    /// Where it came from, where conditions of the policy may have looked at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -111,6 +115,7 @@ impl Event {
             statement: None,
             policy: None,
             tbs: None,
+            from: None,
             detail: None,
         }
     }

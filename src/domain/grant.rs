@@ -8,7 +8,7 @@ use super::approval;
 use super::digest::Digest;
 use super::key::PublicKey;
 use super::names::{OptionName, PersonName, Principal, RoleName};
-use super::policy::{Policy, Role, Terms};
+use super::policy::{Circumstances, Policy, Role, Terms};
 use super::refusal::Refusal;
 use super::sshsig::BadSignature;
 use super::statement::{Approval, BreakGlass, Claim, Request};
@@ -50,12 +50,13 @@ impl Grant {
         request: &Verified<Request>,
         approvals: &[Verified<Approval>],
         claim: &Verified<Claim>,
+        around: &Circumstances<'_>,
         skew: u32,
     ) -> Result<Self, Refusal> {
         let asked = request.get();
         request.signer(policy)?;
         subject_key_is_fresh(policy, &asked.key)?;
-        let terms = policy.terms(&asked.person, &asked.role, &asked.hosts, &asked.principals, asked.seconds)?;
+        let terms = policy.terms(&asked.into(), claim.get().at, around)?;
         let role = policy.role_for(&asked.person, &asked.role)?;
         claimed_by_subject(request, claim)?;
         for approval in approvals {
@@ -71,6 +72,7 @@ impl Grant {
             return Err(Refusal::TooEarly { start });
         }
         let least = least(role, &terms, approvals)?;
+        let seconds = while_it_is_so(&terms, least.seconds, claim.get().at)?;
         let evidence =
             evidence(approvals.iter().map(Verified::digest).chain([request.digest(), claim.digest(), policy.digest()]));
         Ok(Self {
@@ -80,8 +82,8 @@ impl Grant {
             role: asked.role.clone(),
             key: asked.key.clone(),
             principals: least.principals,
-            seconds: least.seconds,
-            valid_after: shifted(claim.get().at, least.seconds, skew),
+            seconds,
+            valid_after: shifted(claim.get().at, seconds, skew),
             extensions: least.extensions,
             critical_options: least.critical_options,
         })
@@ -199,11 +201,9 @@ pub fn claimed_by_subject(request: &Verified<Request>, claim: &Verified<Claim>) 
 }
 
 fn enough(terms: &Terms, approvals: &[Verified<Approval>]) -> Result<(), Refusal> {
-    let people: BTreeSet<_> = approvals.iter().map(|approval| &approval.get().person).collect();
-    if people.len() < terms.approvals as usize {
-        return Err(Refusal::NotEnoughApprovals { have: people.len(), need: terms.approvals });
-    }
-    Ok(())
+    let people: BTreeSet<_> = approvals.iter().map(|approval| approval.get().person.clone()).collect();
+    let (have, need) = (terms.quorum.given_by(&Vec::from_iter(people)), terms.approvals());
+    if have < need { Err(Refusal::NotEnoughApprovals { have, need }) } else { Ok(()) }
 }
 
 /// `request.at <= approval.at <= claim.at`, decided in time. Gives the last moment to claim.
@@ -258,6 +258,13 @@ fn least(role: &Role, terms: &Terms, approvals: &[Verified<Approval>]) -> Result
         return Err(Refusal::NothingLeft { field: "principals" });
     }
     Ok(least)
+}
+
+/// Access that hangs on a fact ends with it.
+fn while_it_is_so(terms: &Terms, seconds: Seconds, at: Timestamp) -> Result<Seconds, Refusal> {
+    let Some(end) = terms.ends_by else { return Ok(seconds) };
+    let left = u64::try_from(end.since(at)).ok().and_then(|left| Seconds::new(left.min(seconds.get().into())));
+    left.ok_or(Refusal::NothingLeft { field: "seconds" })
 }
 
 fn shifted(at: Timestamp, seconds: Seconds, skew: u32) -> Timestamp {

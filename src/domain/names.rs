@@ -101,6 +101,18 @@ name!(
     Ticket, "ticket", is_ticket, "use 1 to 64 of A-Z a-z 0-9 . _ / # - and begin with a letter or digit"
 );
 name!(
+    /// A rule of the policy.
+    RuleName, "rule", is_name, "use 1 to 32 of a-z 0-9 . _ - and begin with a letter or _"
+);
+name!(
+    /// What a fact is about: `oncall:dba:primary`.
+    FactName, "fact", is_fact_name, "use 1 to 200 of A-Z a-z 0-9 . _ / # - : and begin with a letter or digit"
+);
+name!(
+    /// What a fact says: `alice`, `open`.
+    FactValue, "value", is_fact_value, "use 1 to 64 of A-Z a-z 0-9 . _ / # -"
+);
+name!(
     /// A certificate extension or critical option, such as `permit-pty`.
     OptionName, "option", is_option, "use 1 to 64 of A-Z a-z 0-9 . @ -"
 );
@@ -225,6 +237,15 @@ fn is_host(text: &str) -> bool {
 fn is_ticket(text: &str) -> bool {
     all(text, 64, |b| b.is_ascii_alphanumeric() || b"._/#-".contains(&b))
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn is_fact_name(text: &str) -> bool {
+    all(text, 200, |b| b.is_ascii_alphanumeric() || b"._/#-:".contains(&b))
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn is_fact_value(text: &str) -> bool {
+    all(text, 64, |b| b.is_ascii_alphanumeric() || b"._/#-".contains(&b))
 }
 
 fn is_option(text: &str) -> bool {

@@ -1,15 +1,26 @@
 //! The policy: who is who, and who may have what. Parsed from `policy.toml` whole or not at all;
 //! groups are resolved to people once, here, so that every later question is about people.
 
+pub mod conditions;
+pub mod decide;
+pub mod people;
+pub mod quorum;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::{GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName};
+use super::names::{GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName};
 use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;
 use super::time::{Patience, Seconds};
+
+pub use conditions::{Circumstances, Conditions};
+pub use decide::{Asked, Effect, Explained, Met, Rule, Terms};
+pub use people::People;
+pub use quorum::Quorum;
 
 /// The most principals that one certificate may carry (sshd refuses more).
 pub const MOST_PRINCIPALS: usize = 256;
@@ -24,10 +35,10 @@ pub struct Policy {
     digest: Digest,
     text: String,
     pub(super) people: BTreeMap<PersonName, Person>,
-    pub(super) duties: BTreeMap<Duty, BTreeSet<PersonName>>,
-    pub(super) duty_groups: BTreeMap<Duty, BTreeSet<GroupName>>,
+    pub(super) duties: BTreeMap<Duty, People>,
     pub(super) claimable: Option<BTreeSet<GroupName>>,
     pub(super) roles: BTreeMap<RoleName, Role>,
+    pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
     pub(super) revoked_keys: BTreeSet<Digest>,
     pub(super) holders: HashMap<Digest, PersonName>,
@@ -54,15 +65,20 @@ pub struct Role {
     /// The principals that it gives, without hosts.
     pub principals: Vec<PrincipalName>,
     /// Who may ask.
-    pub requesters: BTreeSet<PersonName>,
-    /// Who may decide.
-    pub approvers: BTreeSet<PersonName>,
-    /// The groups among them, for those who read on a provider's word. It makes nobody an approver.
-    pub approver_groups: BTreeSet<GroupName>,
-    /// How many distinct people must approve: at least 1.
-    pub approvals: u32,
-    /// Up to this length nobody is asked.
-    pub automatic: Option<Seconds>,
+    pub requesters: People,
+    /// Who may decide: all those of the quorum. That groups stand among them lets those read whom a provider claims
+    /// for the group, and makes nobody an approver.
+    pub approvers: People,
+    /// How many distinct people must approve, and of whom.
+    pub quorum: Quorum,
+    /// What must be so for anybody to have it.
+    pub conditions: Conditions,
+    /// The rules over it: its own first, then the policy's in their order.
+    pub rules: Vec<Arc<Rule>>,
+    /// Never without asking, and never by a rule that does not name it.
+    pub sensitive: bool,
+    /// For how long one person may have it in 24 hours.
+    pub daily_max: Option<Seconds>,
     /// The longest certificate.
     pub max: Seconds,
     /// The length when the request names none.
@@ -119,19 +135,6 @@ impl Duty {
     }
 }
 
-/// What a request comes to under a policy: everything resolved, nothing left to default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
-    /// `P@H` for each host, or `P` for a role without hosts; sorted.
-    pub principals: Vec<Principal>,
-    /// The hosts, sorted.
-    pub hosts: Vec<HostName>,
-    /// How long.
-    pub seconds: Seconds,
-    /// How many people must approve; 0 when the policy approves by itself.
-    pub approvals: u32,
-}
-
 impl Policy {
     /// Parses and checks `policy.toml`.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
@@ -153,25 +156,21 @@ impl Policy {
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         for (name, role) in &self.roles {
-            let deciders: Vec<_> =
-                role.approvers.iter().filter(|name| self.people.get(*name).is_some_and(|p| !p.service)).collect();
             if role.requesters.is_empty() {
                 doubts.push(format!("roles.{name}.requesters: nobody may ask"));
             }
-            let alone = |who: &&PersonName| deciders.iter().filter(|d| d != &who).count() < role.approvals as usize;
-            for requester in role.requesters.iter().filter(alone) {
-                doubts.push(format!(
-                    "roles.{name}.approvers: for {requester} there are fewer than {} to decide",
-                    role.approvals
-                ));
+            let alone = |who: &&&PersonName| !role.quorum.possible(|d| d != **who && self.decides(d));
+            for requester in role.requesters.all().iter().filter(alone) {
+                let needed = role.quorum.total();
+                doubts.push(format!("roles.{name}.approvers: for {requester} there are fewer than {needed} to decide"));
             }
             if self.emergency_keys.iter().filter(|key| key.roles.contains(name)).count() == 1 {
                 doubts.push(format!("emergency_keys: {name} has one only; a second should lie elsewhere"));
             }
         }
         for group in self.claimable.iter().flatten() {
-            let duties = self.duty_groups.values().any(|groups| groups.contains(group));
-            if !duties && !self.roles.values().any(|role| role.approver_groups.contains(group)) {
+            let named = |people: &People| people.groups().any(|named| named == group);
+            if !self.duties.values().any(named) && !self.roles.values().any(|role| named(&role.approvers)) {
                 doubts.push(format!("oidc.groups: {group} has no duty and approves nothing, so it shows nobody more"));
             }
         }
@@ -184,9 +183,9 @@ impl Policy {
             text: text.to_owned(),
             people: BTreeMap::new(),
             duties: BTreeMap::new(),
-            duty_groups: BTreeMap::new(),
             claimable: None,
             roles: BTreeMap::new(),
+            rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
             revoked_keys: BTreeSet::new(),
             holders: HashMap::new(),
@@ -246,7 +245,7 @@ impl Policy {
 
     /// Whether one of these groups, which a provider claims for somebody, has a duty. Good for reading alone.
     pub fn group_has_duty(&self, claimed: &BTreeSet<GroupName>, duty: Duty) -> bool {
-        self.duty_groups.get(&duty).is_some_and(|groups| !groups.is_disjoint(claimed))
+        self.duties.get(&duty).is_some_and(|people| people.names_any_of(claimed))
     }
 
     /// The person whose everyday key this is, if the key still counts and is theirs.
@@ -275,28 +274,6 @@ impl Policy {
             || self.emergency_keys.iter().any(|e| e.key == *key)
     }
 
-    /// What a person gets who asks for this: the first thing that is decided, before anyone is bothered.
-    /// Empty `hosts` and `principals` stand for the role's, `seconds` `None` for its default.
-    pub fn terms(
-        &self,
-        person: &PersonName,
-        role_name: &RoleName,
-        hosts: &[HostName],
-        principals: &[Principal],
-        seconds: Option<Seconds>,
-    ) -> Result<Terms, Refusal> {
-        let not_eligible = || Refusal::NotEligible { person: person.clone(), role: role_name.clone() };
-        let role = self.roles.get(role_name).filter(|r| r.requesters.contains(person)).ok_or_else(not_eligible)?;
-        let seconds = seconds.unwrap_or(role.default);
-        if seconds > role.max {
-            return Err(Refusal::TooLong { asked: seconds, most: role.max, role: role_name.clone() });
-        }
-        let hosts = role.resolve_hosts(role_name, hosts)?;
-        let principals = role.resolve_principals(&hosts, principals)?;
-        let automatic = role.automatic.is_some_and(|most| seconds <= most);
-        Ok(Terms { principals, hosts, seconds, approvals: if automatic { 0 } else { role.approvals } })
-    }
-
     /// What an emergency key gives for a role.
     pub fn emergency_terms(
         &self,
@@ -315,7 +292,7 @@ impl Policy {
         }
         let hosts = role.resolve_hosts(role_name, hosts)?;
         let principals = role.resolve_principals(&hosts, principals)?;
-        Ok(Terms { principals, hosts, seconds, approvals: 0 })
+        Ok(Terms { principals, hosts, seconds, quorum: Quorum::default(), by: None, ends_by: None })
     }
 
     /// Refuses a key that the policy revokes.
@@ -346,6 +323,14 @@ impl Role {
             return Err(Refusal::UnknownPrincipal { principal: principal.to_string() });
         }
         sorted(asked, "principals")
+    }
+
+    /// Up to which length the role's own rule asks nobody.
+    pub fn automatic(&self) -> Option<Seconds> {
+        self.rules.iter().find(|rule| rule.name.as_str() == decide::AUTOMATIC).and_then(|rule| match rule.effect {
+            Effect::Automatic { max } => Some(max),
+            Effect::Deny => None,
+        })
     }
 
     /// `P@H` for each principal and host, plain `P` when the role has no hosts; sorted.

@@ -4,22 +4,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::{GroupName, HostName, OptionName, PersonName, PrincipalName, RoleName};
+use super::names::{GroupName, HostName, Invalid, OptionName, PersonName, PrincipalName, RoleName, RuleName};
 use super::options;
-use super::policy::{Duty, EMERGENCY_LONGEST, EmergencyKey, MOST_PRINCIPALS, Person, Policy, Role, Span};
+use super::policy::conditions::{FactPattern, Hours, TicketPattern};
+use super::policy::decide::AUTOMATIC;
+use super::policy::people::Groups;
+use super::policy::quorum::Part;
+use super::policy::{
+    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, MOST_PRINCIPALS, People, Person, Policy, Quorum, Role,
+    Rule, Span,
+};
 use super::text::visible;
-use super::time::{Patience, Seconds};
+use super::time::{LONGEST, Patience, Seconds};
 
 /// Why a policy is refused, and where: `12: roles.db-prod.max: ...`. What hides in the file is shown escaped: this
 /// goes into logs, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
+    /// The included file, where it is not the first.
+    file: Option<String>,
     line: usize,
     field: String,
     message: String,
@@ -27,6 +39,9 @@ pub struct PolicyError {
 
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}:", visible(file))?;
+        }
         write!(f, "{}: ", self.line)?;
         if !self.field.is_empty() {
             write!(f, "{}: ", visible(&self.field))?;
@@ -44,11 +59,12 @@ type Who = GroupName;
 struct File {
     #[serde(default)]
     people: BTreeMap<PersonName, PersonTable>,
-    #[serde(default)]
-    duties: DutiesTable,
+    duties: Option<DutiesTable>,
     oidc: Option<OidcTable>,
     #[serde(default)]
     roles: BTreeMap<RoleName, Spanned<RoleTable>>,
+    #[serde(default)]
+    rules: Vec<Spanned<RuleTable>>,
     #[serde(default)]
     emergency_keys: Vec<EmergencyTable>,
     #[serde(default)]
@@ -106,7 +122,14 @@ struct RoleTable {
     #[serde(default)]
     approvers: Vec<Spanned<Who>>,
     approvals: Option<Spanned<i64>>,
+    #[serde(default)]
+    agree: Vec<Spanned<PartTable>>,
     automatic: Option<AutomaticTable>,
+    #[serde(default)]
+    sensitive: bool,
+    #[serde(default)]
+    when: WhenTable,
+    daily_max: Option<Spanned<Written<Seconds>>>,
     max: Spanned<Written<Seconds>>,
     default: Option<Spanned<Written<Seconds>>>,
     #[serde(default)]
@@ -123,6 +146,63 @@ struct RoleTable {
 #[serde(deny_unknown_fields)]
 struct AutomaticTable {
     max: Spanned<Written<Seconds>>,
+    people: Option<Vec<Spanned<Who>>>,
+    #[serde(default)]
+    hosts: Vec<Spanned<HostName>>,
+    #[serde(default)]
+    when: WhenTable,
+}
+
+/// So many of some people must agree.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartTable {
+    of: Vec<Spanned<Who>>,
+    approvals: Option<Spanned<i64>>,
+}
+
+/// What must be so.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct WhenTable {
+    #[serde(default)]
+    from: Vec<Spanned<Written<IpNet>>>,
+    #[serde(default)]
+    hours: Vec<Spanned<HoursTable>>,
+    ticket: Option<Written<TicketPattern>>,
+    #[serde(default)]
+    facts: Vec<Written<FactPattern>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoursTable {
+    days: Vec<String>,
+    from: String,
+    to: String,
+    zone: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleTable {
+    name: Spanned<RuleName>,
+    effect: EffectWord,
+    roles: Option<Vec<Spanned<RoleName>>>,
+    people: Option<Vec<Spanned<Who>>>,
+    #[serde(default)]
+    hosts: Vec<Spanned<HostName>>,
+    max: Option<Spanned<Written<Seconds>>>,
+    #[serde(default)]
+    when: WhenTable,
+    because: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum EffectWord {
+    Automatic,
+    Deny,
 }
 
 #[derive(Deserialize)]
@@ -165,26 +245,84 @@ impl<'de> Deserialize<'de> for KeyOrFingerprint {
 const DECIDE_WITHIN: Patience = Patience::hours(24);
 const CLAIM_WITHIN: Patience = Patience::hours(4);
 
-/// Parses and checks a whole file.
+/// Stands before each file that another one includes, and is followed by its name.
+pub(super) const INCLUDED: &str = "#@file ";
+
+/// One of the files that make a policy.
+struct Source<'t> {
+    /// Its name, where it is not the first.
+    name: Option<&'t str>,
+    text: &'t str,
+    file: File,
+}
+
+/// Parses and checks a whole policy: the first file, and those that it includes, each behind a line with its name.
 pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
-    let at = |(span, message): Problem| PolicyError::at(text, &span, &message);
-    let file: File = toml::from_str(text).map_err(|e| at((e.span().unwrap_or(0..0), e.message().to_owned())))?;
+    let mut sources = sources(text)?;
     let mut policy = Policy::empty(text);
-    policy.revoked_keys = file.revoked_keys.iter().map(|key| key.0).collect();
-    people(&mut policy, file.people).map_err(at)?;
-    let mut groups = groups(&policy);
-    policy.claimable = file.oidc.map(|table| claimable(&policy, &mut groups, &table)).transpose().map_err(at)?;
-    duties(&mut policy, &groups, &file.duties).map_err(at)?;
-    for (name, table) in file.roles {
-        let span = table.span();
-        let role = role(&policy, &groups, table.into_inner(), span).map_err(at)?;
-        policy.roles.insert(name, role);
+    for source in &mut sources {
+        policy.revoked_keys.extend(source.file.revoked_keys.iter().map(|key| key.0));
+        let tables = std::mem::take(&mut source.file.people);
+        people(&mut policy, tables).map_err(|problem| source.at(&problem))?;
     }
-    for table in file.emergency_keys {
-        let emergency = emergency_key(&policy, table).map_err(at)?;
-        policy.emergency_keys.push(emergency);
+    let mut groups = groups(&policy);
+    once(&sources, "oidc", |file| file.oidc.is_some())?;
+    once(&sources, "duties", |file| file.duties.is_some())?;
+    for source in &sources {
+        if let Some(table) = &source.file.oidc {
+            let claimable = claimable(&policy, &mut groups, table).map_err(|problem| source.at(&problem))?;
+            policy.claimable = Some(claimable);
+        }
+    }
+    for source in &mut sources {
+        let file = &mut source.file;
+        let (tables, listed) = (std::mem::take(&mut file.roles), file.duties.take().unwrap_or_default());
+        duties(&mut policy, &groups, &listed)
+            .and_then(|()| roles(&mut policy, &groups, tables))
+            .map_err(|problem| source.at(&problem))?;
+    }
+    for source in &mut sources {
+        let (rules, keys) = (std::mem::take(&mut source.file.rules), std::mem::take(&mut source.file.emergency_keys));
+        self::rules(&mut policy, &groups, rules)
+            .and_then(|()| emergency_keys(&mut policy, keys))
+            .map_err(|problem| source.at(&problem))?;
     }
     Ok(policy)
+}
+
+fn sources(text: &str) -> Result<Vec<Source<'_>>, PolicyError> {
+    let mut parts = vec![(None, 0)];
+    for (at, _) in text.match_indices(INCLUDED).filter(|(at, _)| *at == 0 || text.as_bytes()[at - 1] == b'\n') {
+        parts.push((text[at + INCLUDED.len()..].lines().next(), at));
+    }
+    let ends = parts.iter().skip(1).map(|(_, at)| *at).chain([text.len()]).collect::<Vec<_>>();
+    let mut sources = Vec::with_capacity(parts.len());
+    for ((name, start), end) in parts.into_iter().zip(ends) {
+        let (line, rest) =
+            text[start..end].split_once('\n').filter(|_| name.is_some()).unwrap_or(("", &text[start..end]));
+        debug_assert!(name.is_none() || line.starts_with(INCLUDED));
+        let file =
+            toml::from_str(rest).map_err(|e| PolicyError::at(name, rest, &e.span().unwrap_or(0..0), e.message()))?;
+        sources.push(Source { name, text: rest, file });
+    }
+    Ok(sources)
+}
+
+impl Source<'_> {
+    fn at(&self, (span, message): &Problem) -> PolicyError {
+        PolicyError::at(self.name, self.text, span, message)
+    }
+}
+
+/// Some tables stand in one file, so that nobody has to look for the other half.
+fn once(sources: &[Source<'_>], table: &str, has: impl Fn(&File) -> bool) -> Result<(), PolicyError> {
+    match sources.iter().filter(|source| has(&source.file)).nth(1) {
+        None => Ok(()),
+        Some(second) => {
+            let header = second.text.find(&format!("[{table}")).unwrap_or(0);
+            Err(second.at(&(header..header, format!("another file has the table {table} already"))))
+        }
+    }
 }
 
 type Problem = (Span, String);
@@ -197,6 +335,10 @@ fn people(policy: &mut Policy, tables: BTreeMap<PersonName, PersonTable>) -> Res
                 let message = format!("this key stands at {other} already; a key belongs to one person, once");
                 return Err((key.span(), message));
             }
+        }
+        if policy.people.contains_key(&name) {
+            let here = table.keys.first().map_or(0..0, Spanned::span);
+            return Err((here, format!("another file has {name} already")));
         }
         let person = Person {
             groups: table.groups.iter().map(|g| g.get_ref().clone()).collect(),
@@ -217,28 +359,35 @@ fn duties(policy: &mut Policy, groups: &Groups, table: &DutiesTable) -> Result<(
     ];
     for (duty, list) in lists {
         let people = resolve(policy, groups, list)?;
-        policy.duties.insert(duty, people);
-        policy.duty_groups.insert(duty, among(groups, list));
+        policy.duties.entry(duty).or_default().join(&people);
     }
     Ok(())
 }
 
-fn role(policy: &Policy, groups: &Groups, table: RoleTable, span: Span) -> Result<Role, Problem> {
+fn roles(policy: &mut Policy, groups: &Groups, tables: BTreeMap<RoleName, Spanned<RoleTable>>) -> Result<(), Problem> {
+    for (name, table) in tables {
+        let span = table.span();
+        if policy.roles.contains_key(&name) {
+            return Err((span, format!("another file has {name} already")));
+        }
+        let role = role(policy, groups, table.into_inner(), span)?;
+        policy.roles.insert(name, role);
+    }
+    Ok(())
+}
+
+fn role(policy: &Policy, groups: &Groups, mut table: RoleTable, span: Span) -> Result<Role, Problem> {
     let max = table.max.get_ref().0;
-    let automatic = table.automatic.map(|a| at_most(&a.max, max, "the role's max")).transpose()?;
+    let own = table.automatic.take();
+    let automatic = own.as_ref().map(|own| at_most(&own.max, max, "the role's max")).transpose()?;
+    if let Some(own) = own.as_ref().filter(|_| table.sensitive) {
+        return Err((own.max.span(), "a sensitive role is never approved automatically".to_owned()));
+    }
     let default = match &table.default {
         Some(default) => at_most(default, max, "the role's max")?,
         None => max.min(automatic.unwrap_or(max)),
     };
-    let approvals = match &table.approvals {
-        None => 1,
-        Some(count) => u32::try_from(*count.get_ref()).ok().filter(|n| (1..=100).contains(n)).ok_or_else(|| {
-            (
-                count.span(),
-                "from 1 to 100 approvals are possible; for none, use automatic = { max = \"15m\" }".to_owned(),
-            )
-        })?,
-    };
+    let quorum = quorum(policy, groups, &table)?;
     let hosts = unique(&table.hosts)?;
     let principals = unique(&table.principals)?;
     let count = principals.len() * hosts.len().max(1);
@@ -255,16 +404,21 @@ fn role(policy: &Policy, groups: &Groups, table: RoleTable, span: Span) -> Resul
         options::check_critical(&one).map_err(|e| (value.span(), e.to_string()))?;
     }
     let critical_options = table.critical_options.into_iter().map(|(name, value)| (name, value.into_inner())).collect();
+    let mut approvers = People::default();
+    quorum.parts().iter().for_each(|part| approvers.join(&part.of));
+    let longest_a_day = Seconds::new(LONGEST.into()).unwrap_or(max);
     Ok(Role {
         description,
         requesters: resolve(policy, groups, &table.requesters)?,
-        approvers: resolve(policy, groups, &table.approvers)?,
-        approver_groups: among(groups, &table.approvers),
+        approvers,
+        quorum,
+        conditions: conditions(table.when)?,
+        rules: own.map(|own| own_rule(policy, groups, &hosts, own)).transpose()?.into_iter().map(Arc::new).collect(),
+        sensitive: table.sensitive,
+        daily_max: table.daily_max.map(|most| at_most(&most, longest_a_day, "what can be had in a day")).transpose()?,
         extensions: unique(&table.extensions)?,
         hosts,
         principals,
-        approvals,
-        automatic,
         max,
         default,
         critical_options,
@@ -272,6 +426,138 @@ fn role(policy: &Policy, groups: &Groups, table: RoleTable, span: Span) -> Resul
         decide_within: table.decide_within.map_or(DECIDE_WITHIN, |w| w.0),
         claim_within: table.claim_within.map_or(CLAIM_WITHIN, |w| w.0),
     })
+}
+
+/// Either `approvers` and `approvals`, or several lists in `agree`.
+fn quorum(policy: &Policy, groups: &Groups, table: &RoleTable) -> Result<Quorum, Problem> {
+    if let Some(first) = table.agree.first()
+        && (!table.approvers.is_empty() || table.approvals.is_some())
+    {
+        return Err((first.span(), "a role has either approvers and approvals, or agree".to_owned()));
+    }
+    if table.agree.is_empty() {
+        let (of, approvals) = (resolve(policy, groups, &table.approvers)?, count(table.approvals.as_ref())?);
+        return Ok(Quorum::new(vec![Part { of, approvals }]));
+    }
+    let part = |part: &Spanned<PartTable>| {
+        let PartTable { of, approvals } = part.get_ref();
+        Ok(Part { of: resolve(policy, groups, of)?, approvals: count(approvals.as_ref())? })
+    };
+    table.agree.iter().map(part).collect::<Result<_, _>>().map(Quorum::new)
+}
+
+fn count(approvals: Option<&Spanned<i64>>) -> Result<u32, Problem> {
+    let Some(count) = approvals else { return Ok(1) };
+    let rule = "from 1 to 100 approvals are possible; for none, use automatic = { max = \"15m\" }";
+    let parsed = u32::try_from(*count.get_ref()).ok().filter(|n| (1..=100).contains(n));
+    parsed.ok_or_else(|| (count.span(), rule.to_owned()))
+}
+
+fn conditions(when: WhenTable) -> Result<Conditions, Problem> {
+    for network in &when.from {
+        let written = network.get_ref().0;
+        if written.trunc() != written {
+            return Err((network.span(), format!("{written} has bits behind the mask; write {}", written.trunc())));
+        }
+        if matches!(written, IpNet::V6(v6) if v6.prefix_len() >= 96 && v6.network().to_ipv4_mapped().is_some()) {
+            return Err((network.span(), format!("{written}: write an IPv4 network as one")));
+        }
+    }
+    let parse = |spanned: &Spanned<HoursTable>| {
+        let HoursTable { days, from, to, zone } = spanned.get_ref();
+        Hours::new(days, from, to, zone).map_err(|e: Invalid| (spanned.span(), e.to_string()))
+    };
+    Ok(Conditions {
+        from: when.from.iter().map(|network| network.get_ref().0).collect(),
+        hours: when.hours.iter().map(parse).collect::<Result<_, _>>()?,
+        ticket: when.ticket.map(|written| written.0),
+        facts: when.facts.into_iter().map(|written| written.0).collect(),
+    })
+}
+
+/// The rule that stands in a role as `automatic`.
+fn own_rule(policy: &Policy, groups: &Groups, hosts: &[HostName], table: AutomaticTable) -> Result<Rule, Problem> {
+    if let Some(host) = table.hosts.iter().find(|host| !hosts.contains(host.get_ref())) {
+        return Err((host.span(), format!("the role does not cover {}", host.get_ref())));
+    }
+    let name = AUTOMATIC.parse().map_err(|e: Invalid| (table.max.span(), e.to_string()))?;
+    Ok(Rule {
+        name,
+        effect: Effect::Automatic { max: table.max.get_ref().0 },
+        people: table.people.map(|people| resolve(policy, groups, &people)).transpose()?,
+        hosts: unique(&table.hosts)?,
+        conditions: conditions(table.when)?,
+        because: String::new(),
+    })
+}
+
+/// Hands each rule to the roles that it is over.
+fn rules(policy: &mut Policy, groups: &Groups, tables: Vec<Spanned<RuleTable>>) -> Result<(), Problem> {
+    for table in tables {
+        let span = table.span();
+        let mut table = table.into_inner();
+        let name = table.name.get_ref();
+        if name.as_str() == AUTOMATIC || !policy.rule_names.insert(name.clone()) {
+            return Err((table.name.span(), format!("there is a rule {name} already")));
+        }
+        let over = table.roles.take();
+        if let Some(unknown) = over.iter().flatten().find(|role| !policy.roles.contains_key(role.get_ref())) {
+            return Err((unknown.span(), format!("there is no role {}", unknown.get_ref())));
+        }
+        let rule = Arc::new(rule(policy, groups, table, &span)?);
+        let Some(over) = over else {
+            let general = policy.roles.values_mut().filter(|role| !role.sensitive || rule.effect == Effect::Deny);
+            general.for_each(|role| role.rules.push(Arc::clone(&rule)));
+            continue;
+        };
+        for name in over {
+            let Some(role) = policy.roles.get_mut(name.get_ref()) else { continue };
+            rule_fits(role, &rule).map_err(|message| (name.span(), message))?;
+            role.rules.push(Arc::clone(&rule));
+        }
+    }
+    Ok(())
+}
+
+fn rule(policy: &Policy, groups: &Groups, table: RuleTable, span: &Span) -> Result<Rule, Problem> {
+    let effect = match (table.effect, table.max) {
+        (EffectWord::Automatic, Some(max)) => Effect::Automatic { max: max.get_ref().0 },
+        (EffectWord::Automatic, None) => {
+            return Err((span.clone(), "max is missing: up to which length is nobody asked?".to_owned()));
+        }
+        (EffectWord::Deny, Some(max)) => return Err((max.span(), "a rule that denies has no max".to_owned())),
+        (EffectWord::Deny, None) => Effect::Deny,
+    };
+    Ok(Rule {
+        name: table.name.into_inner(),
+        effect,
+        people: table.people.map(|people| resolve(policy, groups, &people)).transpose()?,
+        hosts: unique(&table.hosts)?,
+        conditions: conditions(table.when)?,
+        because: table.because.map(check_line).transpose()?.unwrap_or_default(),
+    })
+}
+
+/// Whether a rule that names a role can be meant for it.
+fn rule_fits(role: &Role, rule: &Rule) -> Result<(), String> {
+    match rule.effect {
+        Effect::Automatic { .. } if role.sensitive => {
+            Err("a sensitive role is never approved automatically".to_owned())
+        }
+        Effect::Automatic { max } if max > role.max => Err(format!("{max} is more than the role's max, {}", role.max)),
+        _ => match rule.hosts.iter().find(|host| !role.hosts.contains(host)) {
+            Some(host) => Err(format!("the role does not cover {host}")),
+            None => Ok(()),
+        },
+    }
+}
+
+fn emergency_keys(policy: &mut Policy, tables: Vec<EmergencyTable>) -> Result<(), Problem> {
+    for table in tables {
+        let emergency = emergency_key(policy, table)?;
+        policy.emergency_keys.push(emergency);
+    }
+    Ok(())
 }
 
 fn emergency_key(policy: &Policy, table: EmergencyTable) -> Result<EmergencyKey, Problem> {
@@ -309,17 +595,14 @@ fn emergency_key(policy: &Policy, table: EmergencyTable) -> Result<EmergencyKey,
     })
 }
 
-/// The members of each group.
-type Groups = BTreeMap<GroupName, BTreeSet<PersonName>>;
-
 fn groups(policy: &Policy) -> Groups {
-    let mut groups = Groups::new();
+    let mut groups = BTreeMap::<GroupName, BTreeSet<PersonName>>::new();
     for (name, person) in &policy.people {
         for group in &person.groups {
             groups.entry(group.clone()).or_default().insert(name.clone());
         }
     }
-    groups
+    groups.into_iter().map(|(group, members)| (group, Arc::new(members))).collect()
 }
 
 /// The groups that a provider may claim. They may have no member here: the provider knows them.
@@ -334,15 +617,9 @@ fn claimable(policy: &Policy, groups: &mut Groups, table: &OidcTable) -> Result<
     unique(&table.groups).map(|groups| groups.into_iter().collect())
 }
 
-/// The groups in a list of groups and people.
-fn among(groups: &Groups, list: &[Spanned<Who>]) -> BTreeSet<GroupName> {
-    list.iter().map(|who| who.get_ref().clone()).filter(|name| groups.contains_key(name)).collect()
-}
-
-/// Groups and people to people. A name that is neither is a slip of the pen, and refused; a list that
-/// is empty means nobody.
-fn resolve(policy: &Policy, groups: &Groups, list: &[Spanned<Who>]) -> Result<BTreeSet<PersonName>, Problem> {
-    let mut found = BTreeSet::new();
+/// Groups and people. A name that is neither is a slip of the pen, and refused; a list that is empty means nobody.
+fn resolve(policy: &Policy, groups: &Groups, list: &[Spanned<Who>]) -> Result<People, Problem> {
+    let mut found = People::default();
     for who in list {
         let name = who.get_ref();
         let person = name.as_str().parse().ok().filter(|name| policy.people.contains_key(name));
@@ -351,10 +628,8 @@ fn resolve(policy: &Policy, groups: &Groups, list: &[Spanned<Who>]) -> Result<BT
                 return Err((who.span(), format!("{name} is neither a person nor a group that somebody is in")));
             }
             (Some(_), Some(_)) => return Err((who.span(), format!("{name} is both a person and a group; rename one"))),
-            (Some(person), None) => {
-                found.insert(person);
-            }
-            (None, Some(members)) => found.extend(members.iter().cloned()),
+            (Some(person), None) => found.name(person),
+            (None, Some(members)) => found.group(name.clone(), Arc::clone(members)),
         }
     }
     Ok(found)
@@ -384,7 +659,7 @@ fn check_line(text: Spanned<String>) -> Result<String, Problem> {
 
 impl PolicyError {
     /// Finds line and field of a place in the file: the last table header above it, and the key on its line.
-    fn at(text: &str, span: &Span, message: &str) -> Self {
+    fn at(file: Option<&str>, text: &str, span: &Span, message: &str) -> Self {
         let before = text.get(..span.start.min(text.len())).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let mut field = String::new();
@@ -399,6 +674,11 @@ impl PolicyError {
         if let Some(key) = key.filter(|k| !k.is_empty() && !k.starts_with(['#', '"', '['])) {
             field = if field.is_empty() { key.to_owned() } else { format!("{field}.{key}") };
         }
-        Self { line, field, message: message.lines().next().unwrap_or_default().to_owned() }
+        Self {
+            file: file.map(str::to_owned),
+            line,
+            field,
+            message: message.lines().next().unwrap_or_default().to_owned(),
+        }
     }
 }

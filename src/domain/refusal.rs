@@ -1,7 +1,7 @@
 //! Every reason for which the domain says no. Each names the field it speaks of and what would
 //! work; its code is stable, so that tests, clients and auditors can tell them apart.
 
-use super::names::{HostName, Invalid, PersonName, RoleName};
+use super::names::{HostName, Invalid, PersonName, RoleName, RuleName};
 use super::sshsig::BadSignature;
 use super::time::{Seconds, Timestamp};
 
@@ -55,6 +55,14 @@ refusals! {
     NotEligible { person: PersonName, role: RoleName } = "not-eligible", "role: {person} may not ask for {role}";
     /// Longer than the role allows.
     TooLong { asked: Seconds, most: Seconds, role: RoleName } = "too-long", "seconds: {asked} asked, and {role} allows {most} at most; try --for {most}";
+    /// A rule of the policy says no, for those who may ask at all.
+    DeniedByRule { role: RoleName, rule: RuleName, because: String } = "denied-by-rule", "role: {role} is denied by the rule {rule}{because}";
+    /// A condition of the role does not hold.
+    Conditions { role: RoleName, would: String } = "conditions", "role: {role} can be had {would}";
+    /// Too much of a role in a day.
+    DailyMax { role: RoleName, most: Seconds, left: String } = "daily-max", "seconds: one person may have {role} for {most} in 24 hours, and {left} is left of it";
+    /// There are not enough people who could approve.
+    NobodyDecides { role: RoleName, would: String } = "nobody-decides", "role: nobody could approve this for {role}{would}";
     /// A host that the role does not have.
     UnknownHost { host: HostName, role: RoleName } = "unknown-host", "hosts: {role} does not cover {host}";
     /// A principal that the role does not have on these hosts.
@@ -98,7 +106,7 @@ refusals! {
     /// Critical options with two values.
     Conflict { option: String } = "conflict", "critical_options: the approvals give {option} different values";
     /// The quorum is not there.
-    NotEnoughApprovals { have: usize, need: u32 } = "not-enough-approvals", "approvals: {have} of {need}";
+    NotEnoughApprovals { have: u32, need: u32 } = "not-enough-approvals", "approvals: {have} of {need}";
     /// A denial stands.
     Denied = "denied", "request: it was denied";
     /// Statements that do not follow one another.

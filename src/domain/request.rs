@@ -107,11 +107,11 @@ impl State {
         }
     }
 
-    /// One more person approves; with `needed` of them it may be claimed until `claim_by`.
+    /// One more person approves; when these are `enough`, it may be claimed until `claim_by`.
     pub fn approve(
         self,
         person: PersonName,
-        needed: u32,
+        enough: impl FnOnce(&[PersonName]) -> bool,
         claim_by: Timestamp,
         now: Timestamp,
     ) -> Result<Self, Refusal> {
@@ -121,7 +121,7 @@ impl State {
             }
             Self::Requested { decide_by, mut approved_by } => {
                 approved_by.push(person);
-                if approved_by.len() >= needed as usize {
+                if enough(&approved_by) {
                     Ok(Self::Approved { claim_by })
                 } else {
                     Ok(Self::Requested { decide_by, approved_by })
@@ -233,7 +233,7 @@ mod tests {
                     Step::Wait(seconds) => { now += seconds; Ok(before.clone().at(time(now))) }
                     Step::Approve(n) => {
                         let name: PersonName = format!("p{n}").parse().unwrap();
-                        let next = before.clone().approve(name.clone(), needed, time(now + 30), time(now));
+                        let next = before.clone().approve(name.clone(), |by| by.len() >= needed as usize, time(now + 30), time(now));
                         if next.is_ok() { prop_assert!(now <= 50); prop_assert!(approvers.insert(name)); }
                         next
                     }
@@ -266,11 +266,12 @@ mod tests {
         let other = Serial::new(1, 2).unwrap();
         let alice = || "alice".parse::<PersonName>().unwrap();
         let waiting = || State::Requested { decide_by: time(50), approved_by: vec![alice()] };
-        let bob = |needed| move |s: State| s.approve("bob".parse().unwrap(), needed, time(60), time(10));
+        let bob =
+            |needed| move |s: State| s.approve("bob".parse().unwrap(), |by| by.len() >= needed, time(60), time(10));
         let steps: [Transition; 9] = [
             Box::new(bob(2)),
             Box::new(bob(3)),
-            Box::new(move |s| s.approve(alice(), 2, time(60), time(10))),
+            Box::new(move |s| s.approve(alice(), |by| by.len() >= 2, time(60), time(10))),
             Box::new(|s| s.deny(time(10))),
             Box::new(|s| s.withdraw(time(10))),
             Box::new(move |s| s.claim(other, time(70), time(10))),
@@ -314,7 +315,7 @@ mod tests {
         let serial = Serial::new(1, 1).unwrap();
         let people = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect::<Vec<PersonName>>();
         let waiting = |names: &[&str]| State::Requested { decide_by: time(50), approved_by: people(names) };
-        let approve = |s: State, name: &str| s.approve(name.parse().unwrap(), 3, time(60), time(50));
+        let approve = |s: State, name: &str| s.approve(name.parse().unwrap(), |by| by.len() >= 3, time(60), time(50));
         assert_eq!(approve(waiting(&[]), "bob"), Ok(waiting(&["bob"])));
         assert_eq!(approve(waiting(&["bob"]), "carol"), Ok(waiting(&["bob", "carol"])));
         assert_eq!(approve(waiting(&["bob", "carol"]), "dan"), Ok(State::Approved { claim_by: time(60) }));

@@ -1,14 +1,18 @@
 //! What the tests are made of: keys from seeds, a policy, statements and their signatures. The same
 //! on every run, so that tests can compare bytes.
 
+use std::sync::LazyLock;
+
 use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Digest as _, Sha256};
 
 use super::digest::Digest;
+use super::facts::Facts;
 use super::grant::Grant;
 use super::key::PublicKey;
 use super::names::{InstanceId, Nonce, PersonName, Principal, RequestId, RoleName};
-use super::policy::Policy;
+use super::policy::{Asked, Circumstances, Policy, Terms};
+use super::refusal::Refusal;
 use super::sshsig::{self, Expect, SshSig};
 use super::statement::{self, Approval, BreakGlass, Category, Claim, Decision, Is, Request, Statement, Version};
 use super::time::{Seconds, Timestamp};
@@ -221,6 +225,27 @@ pub(crate) fn policy() -> Policy {
     Policy::parse(&policy_text()).unwrap()
 }
 
+/// Circumstances of which nothing is known.
+pub(crate) fn unknown() -> Circumstances<'static> {
+    static NOTHING: LazyLock<Facts> = LazyLock::new(Facts::default);
+    Circumstances { from: None, facts: &NOTHING, held: 0 }
+}
+
+/// What a policy makes of somebody's asking, while nothing else is known.
+pub(crate) fn terms_for(
+    policy: &Policy,
+    (person, role): (&str, &str),
+    hosts: &[&str],
+    principals: &[&str],
+    length: Option<Seconds>,
+) -> Result<Terms, Refusal> {
+    let (person, role) = (parsed(person), parsed(role));
+    let (hosts, principals) = (list(hosts), list(principals));
+    let asked =
+        Asked { person: &person, role: &role, hosts: &hosts, principals: &principals, seconds: length, ticket: None };
+    policy.terms(&asked, at(0), &unknown())
+}
+
 /// Stands for the digest of the request at hand in [`approval`] and [`claim`].
 pub(crate) fn this_request() -> Digest {
     Digest::of(b"this request")
@@ -331,7 +356,7 @@ pub(crate) fn grant() -> Grant {
     let request = alice().verified(&request());
     let approval = carol().verified(&Approval { request: request.digest(), ..approval("carol") });
     let claim = subject().verified(&Claim { request: request.digest(), ..claim() });
-    Grant::access(&policy(), &request, &[approval], &claim, 5).unwrap()
+    Grant::access(&policy(), &request, &[approval], &claim, &unknown(), 5).unwrap()
 }
 
 /// A public key on NIST P-256.

@@ -124,6 +124,10 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::Counter { .. }
         | Refusal::UnknownPerson { .. }
         | Refusal::NotEligible { .. }
+        | Refusal::DeniedByRule { .. }
+        | Refusal::Conditions { .. }
+        | Refusal::DailyMax { .. }
+        | Refusal::NobodyDecides { .. }
         | Refusal::SelfApproval
         | Refusal::NotApprover { .. }
         | Refusal::ServicesCannotDecide { .. }

@@ -1,9 +1,11 @@
 //! Extractors: what a handler cannot do without, it cannot compile without.
 
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
 };
@@ -64,6 +66,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
         let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| unknown())?;
         // Not what a person typed, but what a client sends: one spelling, one answer.
         id.parse().map(Self).map_err(|_| unknown())
+    }
+}
+
+/// Where a call comes from: the peer, or whom a trusted proxy names; `None` when that is not known.
+pub(super) struct Peer(pub(super) Option<IpAddr>);
+
+impl FromRequestParts<Arc<Service>> for Peer {
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        let forwarded = parts.headers.get_all("x-forwarded-for").iter().map(HeaderValue::to_str);
+        let forwarded = forwarded.collect::<Result<Vec<_>, _>>().map(|lines| lines.join(","));
+        // A header that cannot be read is one that says nothing.
+        Ok(Self(peer.and_then(|peer| service.settings().proxies.client(peer, &forwarded.unwrap_or_default()))))
     }
 }
 

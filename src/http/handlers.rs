@@ -20,7 +20,7 @@ use crate::wire::{
 };
 
 use super::answer::Failure;
-use super::extract::{Bearer, Body, Named, Reader, Statement};
+use super::extract::{Bearer, Body, Named, Peer, Reader, Statement};
 use super::views;
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -54,9 +54,10 @@ pub(super) async fn open_session(State(service): On, Statement(signed): Statemen
 
 pub(super) async fn submit(
     State(service): On,
+    Peer(from): Peer,
     Statement(signed): Statement,
 ) -> Result<(StatusCode, Json<Submitted>), Failure> {
-    let (info, waiter) = service.submit(signed).await?;
+    let (info, waiter) = service.submit(signed, from).await?;
     let answer = Submitted { request: views::request(&info, Vec::new()), waiter: waiter.to_string() };
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -128,8 +129,8 @@ pub(super) async fn withdraw(State(service): On, Statement(signed): Statement) -
     Ok(Json(Changed { id, state: state.into() }))
 }
 
-pub(super) async fn claim(State(service): On, Statement(signed): Statement) -> Answer<Certified> {
-    Ok(Json(views::certified(&service.claim(signed).await?)))
+pub(super) async fn claim(State(service): On, Peer(from): Peer, Statement(signed): Statement) -> Answer<Certified> {
+    Ok(Json(views::certified(&service.claim(signed, from).await?)))
 }
 
 pub(super) async fn give_back(State(service): On, Statement(signed): Statement) -> Answer<Changed> {

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
+use axum::middleware::AddExtension;
 use axum::{Extension, Router};
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsAcceptor;
@@ -74,9 +76,12 @@ pub async fn serve(
     served
 }
 
+/// The routes, for one connection.
+type Routes = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
 async fn run<A>(server: Server<SocketAddr, A>, limits: Limits, routes: Router) -> io::Result<()>
 where
-    A: Accept<TcpStream, Router, Service = Router> + Clone + Send + Sync + 'static,
+    A: Accept<TcpStream, Routes, Service = Routes> + Clone + Send + Sync + 'static,
     A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
     A::Future: Send,
 {
@@ -87,7 +92,7 @@ where
     // The buffer holds line and headers, and limits them. Without a timer hyper waits for ever.
     builder.max_buf_size(LONGEST_HEAD).max_headers(MOST_HEADERS);
     builder.timer(TokioTimer::new()).header_read_timeout(limits.headers_within);
-    server.serve(routes.into_make_service()).await
+    server.serve(routes.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 async fn sweep(service: Arc<Service>) {

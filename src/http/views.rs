@@ -20,7 +20,7 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         principals: terms.principals.clone(),
         hosts: terms.hosts.clone(),
         seconds: terms.seconds,
-        approvals: terms.approvals,
+        approvals: terms.approvals(),
         extensions: info.extensions.clone(),
         critical_options: info.critical_options.clone(),
         claim_within: info.claim_within.map_or(0, Patience::seconds),
@@ -64,14 +64,14 @@ pub(super) fn certified(issued: &Issued) -> Certified {
 pub(super) fn role(info: RoleInfo) -> RoleView {
     RoleView {
         name: info.name,
+        automatic: info.role.automatic(),
+        approvals: info.role.quorum.total(),
+        approvers: info.role.approvers.all().into_iter().cloned().collect(),
         description: info.role.description,
         hosts: info.role.hosts,
         principals: info.role.principals,
         max: info.role.max,
         default: info.role.default,
-        automatic: info.role.automatic,
-        approvals: info.role.approvals,
-        approvers: info.role.approvers.into_iter().collect(),
         may_request: info.may_request,
         may_decide: info.may_decide,
     }

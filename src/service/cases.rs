@@ -1,15 +1,19 @@
 //! A case: a request and everything that was decided on it, verified again from the signed bytes and
 //! against the policy of this moment. What the columns say only leads here.
 
+use std::net::IpAddr;
+
 use crate::domain::names::RequestId;
 use crate::domain::policy::{Policy, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision, Request};
+use crate::domain::time::Timestamp;
 use crate::domain::verify::Verified;
 use crate::store::requests;
 use crate::store::{StoreError, Tx};
 
+use super::circumstances::Around;
 use super::{Error, Service};
 
 /// A request and the decisions on it.
@@ -18,13 +22,14 @@ pub(super) struct Case {
     pub(super) approvals: Vec<Verified<Approval>>,
     /// Where it was when it was read; apply `at(now)`.
     pub(super) state: State,
+    /// Where the request came from.
+    pub(super) peer: Option<IpAddr>,
 }
 
 impl Case {
-    /// What the policy makes of the request now.
-    pub(super) fn terms(&self, policy: &Policy) -> Result<Terms, Refusal> {
-        let asked = self.request.get();
-        policy.terms(&asked.person, &asked.role, &asked.hosts, &asked.principals, asked.seconds)
+    /// What the policy makes of the request at a moment.
+    pub(super) fn terms(&self, policy: &Policy, now: Timestamp, around: &Around) -> Result<Terms, Refusal> {
+        terms(policy, self.request.get(), now, around)
     }
 
     /// Moves the stored request on, if it still is where this case found it.
@@ -35,6 +40,11 @@ impl Case {
             Err(Refusal::NotPending { state: "changed" }.into())
         }
     }
+}
+
+/// What the policy makes of a request at a moment; at its start, while that is to come.
+pub(super) fn terms(policy: &Policy, asked: &Request, now: Timestamp, around: &Around) -> Result<Terms, Refusal> {
+    policy.terms(&asked.into(), asked.start.map_or(now, |start| start.max(now)), &around.get())
 }
 
 impl Service {
@@ -55,6 +65,6 @@ impl Service {
             }
             approvals.push(approval);
         }
-        Ok(Case { request, approvals, state: stored.state })
+        Ok(Case { request, approvals, state: stored.state, peer: stored.peer })
     }
 }

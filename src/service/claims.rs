@@ -1,5 +1,6 @@
 //! Claiming what was approved, and giving it back.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::domain::certificate::{Certificate, ToBeSigned, nonce_of};
@@ -19,6 +20,7 @@ use crate::store::certificates::{self, Planned};
 use crate::store::{StoreError, Tx, events, statements};
 
 use super::cases::Case;
+use super::circumstances::Around;
 use super::requests::event;
 use super::{Error, Service};
 
@@ -41,7 +43,7 @@ pub struct Issued {
 
 impl Service {
     /// Claims an approved request: signs its certificate, or the same one again while it lives.
-    pub async fn claim(self: &Arc<Self>, signed: Signed) -> Result<Issued, Error> {
+    pub async fn claim(self: &Arc<Self>, signed: Signed, from: Option<IpAddr>) -> Result<Issued, Error> {
         self.audited(Kind::Claim, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let id = signed.claims::<Claim>()?.id;
@@ -50,7 +52,7 @@ impl Service {
             }
             let (service, nonce) = (Arc::clone(self), random::bytes());
             let claim = signed.clone();
-            let tbs = self.store.write(move |tx| service.planned(tx, &policy, &claim, nonce, now)).await?;
+            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, from), nonce, now)).await?;
             let certificate = self.keys.user_ca.certify(&tbs)?;
             self.tell(&id, tbs.grant().person(), tbs.grant().role());
             Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })
@@ -88,22 +90,24 @@ impl Service {
         &self,
         tx: &mut Tx<'_>,
         policy: &Policy,
-        signed: &Signed,
+        (signed, from): (&Signed, Option<IpAddr>),
         nonce: [u8; 32],
         now: Moment,
     ) -> Result<ToBeSigned, Error> {
         let id = signed.claims::<Claim>()?.id;
         let case = self.case(tx, &id)?;
         let claim = self.claim_of(&case, signed)?.fresh(now.second())?;
+        let around = self.around(tx, policy, case.request.get(), from, now.second())?;
         let state = case.state.clone().at(now.second());
-        if let State::Active { .. } = state {
+        if let State::Active { serial, .. } = state {
             // The time to claim has been kept already: by the first claim.
             grant::claimed_by_subject(&case.request, &claim)?;
             statements::spend(tx, Kind::Claim, signed)?;
-            return self.rebuilt(tx, policy, &case, &id);
+            return self.rebuilt(tx, (policy, &around), &case, serial);
         }
         state.claimable()?;
-        let grant = Grant::access(policy, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
+        let grant =
+            Grant::access(policy, &case.request, &case.approvals, &claim, &around.get(), self.settings.clock_skew)?;
         statements::spend(tx, Kind::Claim, signed)?;
         let tbs = ToBeSigned::new(grant, certificates::next_serial(tx, EPOCH)?, nonce, self.keys.user_ca.public());
         let next = state.claim(tbs.serial(), tbs.grant().valid_before(), now.second())?;
@@ -114,6 +118,7 @@ impl Service {
             tbs: Some(tbs.digest()),
             statement: Some(claim.digest()),
             policy: Some(policy.digest()),
+            from,
             ..event(EventKind::Claimed, &case.request, now)
         };
         events::append(tx, claimed)?;
@@ -123,22 +128,29 @@ impl Service {
     /// The certificate of a request that was claimed before: made again from the statements, by the
     /// policy of that moment as this process read it from its file, and compared with the stored bytes.
     /// The policy of now must still allow it too.
-    fn rebuilt(&self, tx: &mut Tx<'_>, now: &Policy, case: &Case, id: &RequestId) -> Result<ToBeSigned, Error> {
+    fn rebuilt(
+        &self,
+        tx: &mut Tx<'_>,
+        (now, around): (&Policy, &Around),
+        case: &Case,
+        serial: Serial,
+    ) -> Result<ToBeSigned, Error> {
+        let id = &case.request.get().id;
         let nonsense = |column| StoreError::nonsense("certificates", id, column);
-        let Planned { serial, claim, policy, tbs } = certificates::load(tx, id)?.ok_or_else(|| nonsense("request"))?;
+        let planned = certificates::load(tx, id, serial)?.ok_or_else(|| nonsense("request"))?;
+        let Planned { serial, claim, policy, tbs } = planned;
         let then = self.policy_by_digest(&policy);
         let then =
             then.ok_or(Refusal::NotSupported { what: "request: it was claimed under an earlier policy; ask again" })?;
         let claim = self.claim_of(case, &statements::load(tx, &claim)?)?;
-        Grant::access(now, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
+        Grant::access(now, &case.request, &case.approvals, &claim, &around.get(), self.settings.clock_skew)?;
         let nonce = nonce_of(&tbs).ok_or_else(|| nonsense("tbs"))?;
         // Nonce and serial come from the row: the log must name these very bytes, or somebody put them there.
-        if !is_on_record(tx, id, &Digest::of(&tbs))? {
-            return Err(nonsense("tbs").into());
-        }
+        let claimed = on_record(tx, id, &Digest::of(&tbs))?.ok_or_else(|| nonsense("tbs"))?;
+        let then_around = around.from(claimed.from);
         // The skew of then is not on record: it is whichever makes the same bytes, and most likely that of now.
         for skew in std::iter::once(self.settings.clock_skew).chain(0..=MOST_SKEW) {
-            let grant = Grant::access(&then, &case.request, &case.approvals, &claim, skew)?;
+            let grant = Grant::access(&then, &case.request, &case.approvals, &claim, &then_around.get(), skew)?;
             let rebuilt = ToBeSigned::new(grant, serial, nonce, self.keys.user_ca.public());
             if rebuilt.bytes() == tbs {
                 return Ok(rebuilt);
@@ -194,11 +206,9 @@ impl Service {
     }
 }
 
-/// Whether the log says that a certificate of these bytes was about to be signed.
-fn is_on_record(tx: &mut Tx<'_>, id: &RequestId, tbs: &Digest) -> Result<bool, StoreError> {
-    let says = |leaf: &events::Leaf| {
-        let event: Option<Event> = serde_json::from_slice(&leaf.bytes).ok();
-        event.is_some_and(|event| event.kind == EventKind::Claimed && event.tbs == Some(*tbs))
-    };
-    Ok(events::of_request(tx, id)?.iter().any(says))
+/// Where the log says that a certificate of these bytes was about to be signed.
+fn on_record(tx: &mut Tx<'_>, id: &RequestId, tbs: &Digest) -> Result<Option<Event>, StoreError> {
+    let events = events::of_request(tx, id)?;
+    let mut parsed = events.iter().filter_map(|leaf| serde_json::from_slice::<Event>(&leaf.bytes).ok());
+    Ok(parsed.find(|event| event.kind == EventKind::Claimed && event.tbs == Some(*tbs)))
 }

@@ -15,6 +15,7 @@ use crate::domain::verify::{Signed, Verified};
 use crate::store::{StoreError, Tx, events, requests, statements};
 
 use super::cases::Case;
+use super::circumstances::Around;
 use super::requests::event;
 use super::{Error, Service};
 
@@ -43,7 +44,10 @@ impl Service {
         let case = self.case(tx, &said.id).map_err(|e| undecidable(e, approval))?;
         approval::may_decide(policy, &case.request, approval)?;
         let next = match said.decision {
-            Decision::Approve => approve(policy, &case, approval, now)?,
+            Decision::Approve => {
+                let around = self.around(tx, policy, case.request.get(), case.peer, now.second())?;
+                approve(policy, &case, approval, &around, now)?
+            }
             Decision::Deny => {
                 said.comment.as_str().parse::<Reason>().map_err(Refusal::from)?;
                 case.state.clone().deny(now.second())?
@@ -79,10 +83,16 @@ fn undecidable(error: Error, approval: &Verified<Approval>) -> Error {
     }
 }
 
-fn approve(policy: &Policy, case: &Case, approval: &Verified<Approval>, now: Moment) -> Result<State, Refusal> {
+fn approve(
+    policy: &Policy,
+    case: &Case,
+    approval: &Verified<Approval>,
+    around: &Around,
+    now: Moment,
+) -> Result<State, Refusal> {
     let (asked, said) = (case.request.get(), approval.get());
     case.request.signer(policy)?;
-    let terms = case.terms(policy)?;
+    let terms = case.terms(policy, now.second(), around)?;
     let role = policy.role_for(&said.person, &asked.role)?;
     approval::stays_within(role, &terms, asked, said)?;
     if said.policy != policy.digest() {
@@ -96,5 +106,5 @@ fn approve(policy: &Policy, case: &Case, approval: &Verified<Approval>, now: Mom
     }
     let claim_by =
         case.approvals.iter().map(|a| a.get().claim_by).chain([said.claim_by]).min().unwrap_or(said.claim_by);
-    case.state.clone().approve(said.person.clone(), terms.approvals, claim_by, now.second())
+    case.state.clone().approve(said.person.clone(), |by| terms.quorum.met_by(by), claim_by, now.second())
 }

@@ -4,6 +4,7 @@
 
 mod break_glass;
 mod cases;
+mod circumstances;
 mod claims;
 mod decisions;
 mod drafts;
@@ -25,9 +26,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::ca::Keys;
 use crate::clock::Clock;
-use crate::config::OidcConfig;
+use crate::config::{OidcConfig, Proxies};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::facts::Facts;
 use crate::domain::key::PublicKey;
 use crate::domain::names::{PersonName, RequestId, RoleName};
 use crate::domain::policy::Policy;
@@ -76,6 +78,7 @@ pub struct Service {
     head: Mutex<Option<SignedHead>>,
     letters: Mutex<passkeys::Letters>,
     usage: Mutex<Option<(Timestamp, Arc<Usage>)>>,
+    facts: RwLock<Arc<Facts>>,
     provider: Option<oidc::Provider>,
     settings: Settings,
 }
@@ -91,6 +94,8 @@ pub struct Settings {
     pub origin: String,
     /// The identity provider whose word lets people read in the browser.
     pub oidc: Option<OidcConfig>,
+    /// Who says for others where they come from.
+    pub proxies: Proxies,
 }
 
 impl Settings {
@@ -108,7 +113,13 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { clock_skew: 5, remembered: REMEMBERED, origin: "http://localhost:7022".to_owned(), oidc: None }
+        Self {
+            clock_skew: 5,
+            remembered: REMEMBERED,
+            origin: "http://localhost:7022".to_owned(),
+            oidc: None,
+            proxies: Proxies::default(),
+        }
     }
 }
 
@@ -155,6 +166,7 @@ impl Service {
             head: Mutex::default(),
             letters: Mutex::default(),
             usage: Mutex::default(),
+            facts: RwLock::default(),
             provider,
             settings: parts.settings,
         });
@@ -204,6 +216,11 @@ impl Service {
         policies.iter().find(|policy| policy.digest() == *digest).cloned()
     }
 
+    /// What was stated from outside.
+    fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Now, by the service's clock.
     pub fn now(&self) -> Moment {
         self.clock.now()
@@ -222,8 +239,8 @@ impl Service {
     /// Wakes who waits on a request, and the pages that show it: its requester's and those of the role's approvers.
     fn tell(&self, id: &RequestId, requester: &PersonName, role: &RoleName) {
         let policy = self.policy();
-        let approvers = policy.roles().get(role).into_iter().flat_map(|role| &role.approvers).cloned();
-        self.waiters.wake(id, approvers.chain([requester.clone()]));
+        let approvers = policy.roles().get(role).map(|role| role.approvers.all()).unwrap_or_default();
+        self.waiters.wake(id, approvers.into_iter().cloned().chain([requester.clone()]));
     }
 
     /// Accepts a statement that a person made just now, with an everyday key or a passkey of theirs.

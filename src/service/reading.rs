@@ -1,6 +1,7 @@
 //! Reading: who may see what. Nothing here decides anything.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
@@ -15,6 +16,8 @@ use crate::domain::verify::Signed;
 use crate::store::requests::{self, Filter, Scope, Stored};
 use crate::store::{StoreError, Tx, certificates, emergencies, passkeys, statements};
 
+use super::cases::terms;
+use super::circumstances::Around;
 use super::log::{SignedHead, StoredEvent};
 use super::{Caller, Error, Service, Topic};
 
@@ -34,6 +37,10 @@ pub struct RequestInfo {
     pub decisions: Vec<Approval>,
     /// What the policy makes of it now, while it can still be decided or claimed.
     pub terms: Option<Terms>,
+    /// Why it makes nothing of it, where it does not.
+    pub hindrance: Option<Refusal>,
+    /// Where it came from, as far as that is known.
+    pub peer: Option<IpAddr>,
     /// What the certificate would permit.
     pub extensions: Vec<OptionName>,
     /// What it would restrict.
@@ -147,7 +154,7 @@ impl Service {
         seen.map(|(name, role)| RoleInfo {
             name: name.clone(),
             may_request: role.requesters.contains(person),
-            may_decide: role.approvers.contains(person) && policy.people().get(person).is_some_and(|p| !p.service),
+            may_decide: role.approvers.contains(person) && policy.decides(person),
             role: role.clone(),
         })
         .collect()
@@ -237,6 +244,7 @@ impl Service {
             .store
             .read(move |tx| {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
+                let serial = stored.state.serial();
                 let mut statements = vec![stored.signed];
                 statements.extend(stored.decisions);
                 let mut enrolments = Vec::new();
@@ -244,7 +252,8 @@ impl Service {
                     let found = passkeys::load_any(tx, &signature.key().fingerprint())?;
                     enrolments.extend(found.map(|passkey| (passkey.signed, passkey.by_passkey)));
                 }
-                let Some(planned) = certificates::load(tx, &wanted)? else {
+                let planned = serial.map(|serial| certificates::load(tx, &wanted, serial)).transpose()?.flatten();
+                let Some(planned) = planned else {
                     return Ok::<_, Error>((current.text().to_owned(), statements, enrolments, None));
                 };
                 statements.push(statements::load(tx, &planned.claim)?);
@@ -280,34 +289,29 @@ impl Service {
     }
 
     pub(super) fn info_of(&self, policy: &Policy, stored: Stored) -> Result<RequestInfo, Error> {
-        let request = stored.signed.claims()?;
+        let request: Request = stored.signed.claims()?;
         let decisions = stored.decisions.iter().map(Signed::claims).collect::<Result<Vec<Approval>, _>>()?;
-        Ok(self.info(policy, &stored.signed, request, decisions, stored.state))
-    }
-
-    pub(super) fn info(
-        &self,
-        policy: &Policy,
-        signed: &Signed,
-        asked: Request,
-        decisions: Vec<Approval>,
-        state: State,
-    ) -> RequestInfo {
-        let role = policy.roles().get(&asked.role);
-        let human = |name: &&PersonName| policy.people().get(*name).is_some_and(|person| !person.service);
-        let approvers = role.into_iter().flat_map(|role| &role.approvers).filter(|name| **name != asked.person);
-        RequestInfo {
-            signed: signed.clone(),
-            state: state.at(self.now().second()),
+        let role = policy.roles().get(&request.role);
+        let may = |name: &&PersonName| **name != request.person && policy.decides(name);
+        let approvers = role.map(|role| role.approvers.all()).unwrap_or_default();
+        let approvers = approvers.into_iter().filter(may).cloned().collect();
+        let now = self.now().second();
+        // How much of the role the person had is counted when somebody decides, and at the claim.
+        let terms = terms(policy, &request, now, &Around::unknown(stored.peer, self.facts()));
+        Ok(RequestInfo {
+            state: stored.state.at(now),
             decisions,
-            terms: policy.terms(&asked.person, &asked.role, &asked.hosts, &asked.principals, asked.seconds).ok(),
+            hindrance: terms.as_ref().err().cloned(),
+            terms: terms.ok(),
             extensions: role.map(|role| role.extensions.clone()).unwrap_or_default(),
             critical_options: role.map(|role| role.critical_options.clone()).unwrap_or_default(),
             claim_within: role.map(|role| role.claim_within),
-            approvers: approvers.filter(human).cloned().collect(),
+            approvers,
             policy: policy.digest(),
-            request: asked,
-        }
+            peer: stored.peer,
+            request,
+            signed: stored.signed,
+        })
     }
 }
 

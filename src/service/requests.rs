@@ -1,5 +1,7 @@
 //! Asking, waiting, and taking a request back.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq as _;
@@ -16,9 +18,10 @@ use crate::domain::statement::{Kind, Request, Withdrawal};
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::verify::{Signed, Verified};
 use crate::random;
-use crate::store::requests::{self, New};
+use crate::store::requests::{self, New, Stored};
 use crate::store::{StoreError, Tx, events, statements};
 
+use super::cases::terms;
 use super::{Error, RequestInfo, Service};
 
 /// So many requests of one person may wait at a time.
@@ -27,51 +30,75 @@ const MOST_PENDING: u32 = 20;
 impl Service {
     /// Takes a request. Gives what became of it, and the capability that waits on it.
     pub async fn submit(
-        self: &std::sync::Arc<Self>,
+        self: &Arc<Self>,
         signed: Signed,
+        from: Option<IpAddr>,
     ) -> Result<(RequestInfo, Zeroizing<String>), Error> {
         self.audited(Kind::Request, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let request = self.accept::<Request>(&policy, &signed, now).await?;
-            let terms = self.fits(&policy, request.get())?;
+            self.fits(&policy, request.get())?;
             let waiter = random::token();
-            // From the signed time, as the grant counts it.
-            let patience = policy.roles().get(&request.get().role).map_or(0, |role| role.decide_within.seconds());
-            let decide_by = request.get().at.plus(patience);
-            let state = first_state(&policy, request.get(), &terms, decide_by);
-            let (stored, digest, needed) = (state.clone(), Digest::of(waiter.as_bytes()), terms.approvals);
-            let verified = request.clone();
-            self.store
-                .write(move |tx| {
-                    let asked = verified.get();
-                    if requests::count_waiting(tx, &asked.person)? >= i64::from(MOST_PENDING) {
-                        return Err(Error::from(Refusal::TooManyPending { most: MOST_PENDING }));
-                    }
-                    let new = New {
-                        id: &asked.id,
-                        person: &asked.person,
-                        role: &asked.role,
-                        subject_key: asked.key.fingerprint(),
-                        waiter: digest,
-                        created: now.second(),
-                        state: &stored,
-                        decide_by,
-                    };
-                    keep(tx, &verified, &new)?;
-                    record(tx, &verified, policy.digest(), needed, now)
-                })
-                .await?;
+            let (service, verified, waits) = (Arc::clone(self), request.clone(), Digest::of(waiter.as_bytes()));
+            let state = self.store.write(move |tx| service.asked(tx, &policy, &verified, (waits, from), now)).await?;
             self.taken.insert(request.get().id.clone(), request.get().key.clone());
             self.tell(&request.get().id, &request.get().person, &request.get().role);
-            Ok((self.info(&self.policy(), request.signed(), request.get().clone(), Vec::new(), state), waiter))
+            let stored = Stored {
+                id: request.get().id.clone(),
+                signed: request.signed().clone(),
+                decisions: Vec::new(),
+                waiter: waits,
+                state,
+                peer: from,
+            };
+            Ok((self.info_of(&self.policy(), stored)?, waiter))
         })
         .await
     }
 
-    /// What the policy makes of a request; refuses what it cannot ever lead to.
-    fn fits(&self, policy: &Policy, request: &Request) -> Result<Terms, Refusal> {
-        let terms =
-            policy.terms(&request.person, &request.role, &request.hosts, &request.principals, request.seconds)?;
+    /// Decides what a request comes to before anyone is bothered, and keeps it.
+    fn asked(
+        &self,
+        tx: &mut Tx<'_>,
+        policy: &Policy,
+        request: &Verified<Request>,
+        (waiter, peer): (Digest, Option<IpAddr>),
+        now: Moment,
+    ) -> Result<State, Error> {
+        let asked = request.get();
+        let around = self.around(tx, policy, asked, peer, now.second())?;
+        let terms = terms(policy, asked, now.second(), &around)?;
+        if requests::count_waiting(tx, &asked.person)? >= i64::from(MOST_PENDING) {
+            return Err(Error::from(Refusal::TooManyPending { most: MOST_PENDING }));
+        }
+        // From the signed time, as the grant counts it.
+        let patience = policy.roles().get(&asked.role).map_or(0, |role| role.decide_within.seconds());
+        let decide_by = asked.at.plus(patience);
+        let state = first_state(policy, asked, &terms, decide_by);
+        let new = New {
+            id: &asked.id,
+            person: &asked.person,
+            role: &asked.role,
+            subject_key: asked.key.fingerprint(),
+            waiter,
+            created: now.second(),
+            peer,
+            state: &state,
+            decide_by,
+        };
+        keep(tx, request, &new)?;
+        let requested =
+            Event { policy: Some(policy.digest()), from: peer, ..event(EventKind::Requested, request, now) };
+        events::append(tx, requested.clone())?;
+        if let Some(rule) = terms.by {
+            let detail = Some(rule.to_string());
+            events::append(tx, Event { kind: EventKind::ApprovedAutomatically, detail, ..requested })?;
+        }
+        Ok(state)
+    }
+
+    /// Refuses what no policy could ever lead to.
+    fn fits(&self, policy: &Policy, request: &Request) -> Result<(), Refusal> {
         grant::subject_key_is_fresh(policy, &request.key)?;
         if self.trust.keys().any(|key| *key == request.key) {
             return Err(Refusal::SubjectKeyTaken { why: "it is a key of the service" });
@@ -81,7 +108,7 @@ impl Service {
                 what: "start, extends: a later start and extensions are not offered yet",
             });
         }
-        Ok(terms)
+        Ok(())
     }
 
     /// Waits until a request is something else than `requested`, or until `longest` is over; then
@@ -107,11 +134,11 @@ impl Service {
     }
 
     /// Takes a request back, before it is claimed.
-    pub async fn withdraw(self: &std::sync::Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
+    pub async fn withdraw(self: &Arc<Self>, signed: Signed) -> Result<(RequestId, State), Error> {
         self.audited(Kind::Withdrawal, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let withdrawal = self.accept::<Withdrawal>(&policy, &signed, now).await?;
-            let service = std::sync::Arc::clone(self);
+            let service = Arc::clone(self);
             let (asked, state) = self
                 .store
                 .write(move |tx| {
@@ -152,7 +179,7 @@ pub(super) fn event(kind: EventKind, request: &Verified<Request>, now: Moment) -
 
 /// Approved by the policy itself, or waiting for people.
 fn first_state(policy: &Policy, request: &Request, terms: &Terms, decide_by: Timestamp) -> State {
-    if terms.approvals > 0 {
+    if terms.approvals() > 0 {
         return State::Requested { decide_by, approved_by: Vec::new() };
     }
     // From the signed time, as the grant counts it.
@@ -169,13 +196,4 @@ fn keep(tx: &mut Tx<'_>, request: &Verified<Request>, new: &New<'_>) -> Result<(
         Err(StoreError::Taken(_)) => Err(Refusal::IdTaken.into()),
         other => Ok(other?),
     }
-}
-
-fn record(tx: &mut Tx<'_>, request: &Verified<Request>, policy: Digest, needed: u32, now: Moment) -> Result<(), Error> {
-    let requested = event(EventKind::Requested, request, now);
-    events::append(tx, Event { policy: Some(policy), ..requested.clone() })?;
-    if needed == 0 {
-        events::append(tx, Event { kind: EventKind::ApprovedAutomatically, policy: Some(policy), ..requested })?;
-    }
-    Ok(())
 }

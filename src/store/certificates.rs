@@ -38,17 +38,19 @@ pub fn insert(
     policy: &Digest,
     tbs: &ToBeSigned,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO certificates (serial, request, claim, policy, tbs) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql = "INSERT INTO certificates (serial, request, claim, policy, tbs, valid_after) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let serial = Value::Int(tbs.serial().number().cast_signed());
-    tx.execute(sql, &[serial, request.as_str().into(), claim.into(), policy.into(), tbs.bytes().into()]).map(|_| ())
+    let begins = tbs.grant().valid_after().unix().into();
+    let values = [serial, request.as_str().into(), claim.into(), policy.into(), tbs.bytes().into(), begins];
+    tx.execute(sql, &values).map(|_| ())
 }
 
-/// What was recorded for a request.
-pub fn load(tx: &mut Tx<'_>, request: &RequestId) -> Result<Option<Planned>, StoreError> {
-    let sql = "SELECT serial, claim, policy, tbs FROM certificates WHERE request = ?1";
-    tx.first(sql, &[request.as_str().into()], |row| {
-        let serial = Serial::from_number(row.int(0)?.cast_unsigned());
-        let serial = serial.ok_or_else(|| StoreError::nonsense("certificates", request, "serial"))?;
-        Ok(Planned { serial, claim: row.digest(1)?, policy: row.digest(2)?, tbs: row.blob(3)? })
+/// What was recorded for a request, under the serial that it has.
+pub fn load(tx: &mut Tx<'_>, request: &RequestId, serial: Serial) -> Result<Option<Planned>, StoreError> {
+    let sql = "SELECT claim, policy, tbs FROM certificates WHERE serial = ?1 AND request = ?2";
+    let values = [Value::Int(serial.number().cast_signed()), request.as_str().into()];
+    tx.first(sql, &values, |row| {
+        Ok(Planned { serial, claim: row.digest(0)?, policy: row.digest(1)?, tbs: row.blob(2)? })
     })
 }

@@ -1,6 +1,8 @@
 //! Requests and the decisions on them. Columns are for finding and for comparing-and-swapping; what a
 //! request says is read from its statement.
 
+use std::net::IpAddr;
+
 use crate::domain::digest::Digest;
 use crate::domain::names::{PersonName, RequestId, RoleName};
 use crate::domain::request::State;
@@ -23,6 +25,8 @@ pub struct Stored {
     pub waiter: Digest,
     /// Where it is in its life, by the store's last word; apply `at(now)`.
     pub state: State,
+    /// Where it came from, as far as that is known.
+    pub peer: Option<IpAddr>,
 }
 
 /// What a new request needs beside its statement.
@@ -40,6 +44,8 @@ pub struct New<'a> {
     pub waiter: Digest,
     /// When it came.
     pub created: Timestamp,
+    /// Where it came from.
+    pub peer: Option<IpAddr>,
     /// Requested or approved.
     pub state: &'a State,
     /// The last moment to decide.
@@ -74,14 +80,14 @@ pub struct Scope {
 
 /// Keeps a new request. Its statement was spent in the same transaction.
 pub fn insert(tx: &mut Tx<'_>, signed: &Signed, new: &New<'_>) -> Result<(), StoreError> {
-    let sql = "INSERT INTO requests (id, statement, subject_key, waiter, person, role, created, state, decide_by, claim_by) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let sql = "INSERT INTO requests (id, statement, subject_key, waiter, person, role, created, state, decide_by, claim_by, \
+               peer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let claim_by = match new.state {
         State::Approved { claim_by } => Some(claim_by.unix()),
         _ => None,
     };
-    let statement = signed.digest();
-    let values: [Value<'_>; 10] = [
+    let (statement, peer) = (signed.digest(), new.peer.map(|peer| peer.to_string()));
+    let values: [Value<'_>; 11] = [
         new.id.as_str().into(),
         (&statement).into(),
         (&new.subject_key).into(),
@@ -92,6 +98,7 @@ pub fn insert(tx: &mut Tx<'_>, signed: &Signed, new: &New<'_>) -> Result<(), Sto
         new.state.name().into(),
         new.decide_by.unix().into(),
         claim_by.into(),
+        peer.as_deref().into(),
     ];
     tx.execute(sql, &values).map(|_| ())
 }
@@ -115,6 +122,20 @@ pub fn count_waiting(tx: &mut Tx<'_>, person: &PersonName) -> Result<i64, StoreE
     Ok(tx.first(&sql, &[person.as_str().into()], |row| row.int(0))?.unwrap_or(0))
 }
 
+/// For how many seconds a person was given a role since a moment, but for one request.
+pub fn held(
+    tx: &mut Tx<'_>,
+    (person, role): (&PersonName, &RoleName),
+    since: Timestamp,
+    but: &RequestId,
+) -> Result<u64, StoreError> {
+    let sql = "SELECT sum(r.ends - CASE WHEN c.valid_after > ?3 THEN c.valid_after ELSE ?3 END) FROM requests r \
+               JOIN certificates c ON c.serial = r.serial \
+               WHERE r.person = ?1 AND r.role = ?2 AND r.ends > ?3 AND r.id <> ?4";
+    let values = [person.as_str().into(), role.as_str().into(), since.unix().into(), but.as_str().into()];
+    Ok(tx.first(sql, &values, |row| row.opt_int(0))?.flatten().unwrap_or(0).unsigned_abs())
+}
+
 /// Moves a request from one state to another. Gives whether it still was where it was thought to be.
 pub fn change(tx: &mut Tx<'_>, id: &RequestId, from: &State, to: &State) -> Result<bool, StoreError> {
     let sql = "UPDATE requests SET state = ?3, claim_by = coalesce(?4, claim_by), serial = coalesce(?5, serial), \
@@ -136,7 +157,7 @@ pub fn change(tx: &mut Tx<'_>, id: &RequestId, from: &State, to: &State) -> Resu
 /// The condition of the partial index, in its very words: SQLite uses the index for these only.
 const OPEN: &str = "r.state IN ('requested', 'approved', 'active')";
 const COLUMNS: &str =
-    "r.id, r.statement, s.bytes, s.signature, r.waiter, r.state, r.decide_by, r.claim_by, r.serial, r.ends";
+    "r.id, r.statement, s.bytes, s.signature, r.waiter, r.state, r.decide_by, r.claim_by, r.serial, r.ends, r.peer";
 
 /// A request by its id.
 pub fn load(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Stored>, StoreError> {
@@ -293,5 +314,6 @@ fn stored(row: &Row<'_>) -> Result<Stored, StoreError> {
     };
     let digest = row.digest(1)?;
     let signed = statements::signed(row, 2, &digest)?;
-    Ok(Stored { id, signed, decisions: Vec::new(), waiter: row.digest(4)?, state })
+    let peer = row.opt_text(10)?.map(|peer| peer.parse().map_err(|_| nonsense("peer"))).transpose()?;
+    Ok(Stored { id, signed, decisions: Vec::new(), waiter: row.digest(4)?, state, peer })
 }

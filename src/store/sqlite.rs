@@ -121,6 +121,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     // NORMAL may lose acknowledged commits when the power goes: a denial would come back to life.
     connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(unusable)?;
+    // What a savepoint would undo is kept in memory, and not in a file that every verb writes.
+    connection.pragma_update(None, "temp_store", "MEMORY").map_err(unusable)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(unusable)?;
     connection.pragma_update(None, "cell_size_check", true).map_err(unusable)?;
     // Otherwise SQLite looks at bound values to see whether a partial index fits, and compiles a cached

@@ -130,7 +130,7 @@ fn crashed(cast: &Cast, base: &Template, folder: &Path) -> Template {
     server.kill();
     let database = Connection::open(folder.join("ssh-jit.db")).expect("the database");
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("the WAL stays");
-    let older = "DELETE FROM migrations WHERE number = 2; DROP TABLE sessions; CREATE TABLE sessions (sha256 BLOB)";
+    let older = "DELETE FROM migrations WHERE number > 1; DROP TABLE sessions; CREATE TABLE sessions (sha256 BLOB)";
     database.execute_batch(older).expect("the older schema");
     crashed
 }

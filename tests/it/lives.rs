@@ -32,7 +32,7 @@ fn the_policy_approves_what_is_short() {
     let asked = bench.ask("alice", "db-prod", &json!({"seconds": 900, "hosts": ["db2"]}));
     assert_eq!(asked.answer["request"]["state"]["name"], "approved");
     assert_eq!(principals(&bench.claim(&asked).certificate()), ["db-prod@db2"]);
-    assert_eq!(bench.story(begun), ["requested", "approved-automatically", "claimed"]);
+    assert_eq!(bench.story(begun), ["requested", "approved-automatically (automatic)", "claimed"]);
 
     let asked = bench.ask("robot", "db-prod", &json!({"seconds": 901}));
     assert_eq!(asked.answer["request"]["state"]["name"], "requested", "a second more is for people to decide");
@@ -151,7 +151,7 @@ fn a_certificate_runs_out() {
     assert_eq!(bench.sweep(), 1);
     bench.refuses("not-approved", || bench.claim(&asked));
     bench.refuses("not-active", || bench.give_back(&asked, &answer["serial"]));
-    assert_eq!(bench.story(begun)[..4], ["requested", "approved-automatically", "claimed", "expired"]);
+    assert_eq!(bench.story(begun)[..4], ["requested", "approved-automatically (automatic)", "claimed", "expired"]);
 }
 
 /// Design, 3.4: claiming again while the certificate lives returns the same certificate.

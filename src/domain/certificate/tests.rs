@@ -34,7 +34,7 @@ critical_options = {{ source-address = "10.0.0.0/8,2001:db8::/32", force-command
     );
     let request = alice().verified(&Request { role: role("db"), seconds: None, ..request() });
     let claim = subject().verified(&Claim { request: request.digest(), ..claim() });
-    Grant::access(&Policy::parse(&policy).unwrap(), &request, &[], &claim, 5).unwrap()
+    Grant::access(&Policy::parse(&policy).unwrap(), &request, &[], &claim, &unknown(), 5).unwrap()
 }
 
 /// Made once, and read by `ssh-keygen -L -f golden-cert.pub`: whatever changes a byte of it changes

@@ -74,7 +74,7 @@ impl Story {
             .map(|(key, approval)| key.verified(&Approval { request: bound(approval.request), ..approval.clone() }))
             .collect();
         let claim = self.claimant.verified(&Claim { request: bound(self.claim.request), ..self.claim.clone() });
-        Grant::access(&Policy::parse(&self.policy).unwrap(), &request, &approvals, &claim, self.skew)
+        Grant::access(&Policy::parse(&self.policy).unwrap(), &request, &approvals, &claim, &unknown(), self.skew)
     }
 }
 
@@ -403,7 +403,7 @@ fn an_approval_never_widens() {
 fn an_approval_of_nothing_is_refused_when_it_arrives() {
     let policy = policy();
     let asked = request();
-    let terms = policy.terms(&asked.person, &asked.role, &asked.hosts, &asked.principals, asked.seconds).unwrap();
+    let terms = policy.terms(&(&asked).into(), at(0), &unknown()).unwrap();
     let within = |given: &Approval| approval::stays_within(&policy.roles()[&asked.role], &terms, &asked, given);
     assert_eq!(within(&approval("carol")), Ok(()));
     let nothing = Approval { principals: vec![], ..approval("carol") };

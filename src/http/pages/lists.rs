@@ -1,13 +1,11 @@
 //! The pages that are lists: what waits, what is mine, who has access, broken glass, roles, passkeys, the log.
 
-use std::collections::BTreeSet;
-
 use askama::Template;
 
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{PersonName, RequestId};
-use crate::domain::policy::Duty;
+use crate::domain::policy::{Duty, People, Terms};
 use crate::domain::request::State;
 use crate::domain::statement::Outcome;
 use crate::domain::text::visible;
@@ -59,7 +57,7 @@ struct Row {
 
 impl Row {
     fn of(info: &RequestInfo) -> Self {
-        let needed = info.terms.as_ref().map_or(0, |terms| terms.approvals);
+        let needed = info.terms.as_ref().map_or(0, Terms::approvals);
         Self {
             asked: Asked::of(info),
             state: info.state.clone(),
@@ -193,10 +191,10 @@ impl Roles {
 
 impl Role {
     fn of(info: &RoleInfo, usage: &RoleUsage, now: Timestamp) -> Self {
-        let (role, names) = (&info.role, |people: &BTreeSet<PersonName>| listed(&people.iter().collect::<Vec<_>>()));
+        let (role, names) = (&info.role, |people: &People| listed(&people.all().into_iter().collect::<Vec<_>>()));
         let hosts = if role.hosts.is_empty() { String::new() } else { format!(" on {}", listed(&role.hosts)) };
-        let automatic = role.automatic.map(|most| format!("; up to {most} nobody is asked")).unwrap_or_default();
-        let many = match (role.approvals, role.approvers.len()) {
+        let automatic = role.automatic().map(|most| format!("; up to {most} nobody is asked")).unwrap_or_default();
+        let many = match (role.quorum.total(), role.approvers.all().len()) {
             (1, _) => "one of".to_owned(),
             (2, 2) => "both".to_owned(),
             (approvals, _) => format!("{approvals} of"),

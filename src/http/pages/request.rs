@@ -146,7 +146,7 @@ impl Request {
             state: info.state.clone(),
             claim_within: info.claim_within.map(Patience::seconds),
             signs: signs(info, usual),
-            needed: info.terms.as_ref().map_or(0, |terms| terms.approvals),
+            needed: info.terms.as_ref().map_or(0, Terms::approvals),
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
             form,

@@ -9,10 +9,11 @@ use ssh_jit::ca::Keys;
 use ssh_jit::clock::Clock;
 use ssh_jit::domain::certificate::{Certificate, ToBeSigned};
 use ssh_jit::domain::digest::Digest;
+use ssh_jit::domain::facts::Facts;
 use ssh_jit::domain::grant::{self, Grant};
 use ssh_jit::domain::key::PublicKey;
 use ssh_jit::domain::names::InstanceId;
-use ssh_jit::domain::policy::Policy;
+use ssh_jit::domain::policy::{Circumstances, Policy};
 use ssh_jit::domain::refusal::Refusal;
 use ssh_jit::domain::sshsig::{Expect, SshSig};
 use ssh_jit::domain::statement::{Approval, BreakGlass, Claim, Request, Serial, Statement};
@@ -155,7 +156,10 @@ impl Product {
         let claimed_by = changes.iter().find_map(|c| if let Change::ClaimedBy(key) = c { Some(*key) } else { None });
         let claim: Verified<Claim> = self.verified(&claim_text, claimed_by.unwrap_or("subject"), at)?;
         let approvals = std::slice::from_ref(&approval);
-        let grant = Grant::access(&policy, &request, approvals, &claim, skew(changes)).map_err(|e| told(&e))?;
+        let facts = Facts::default();
+        let around = Circumstances { from: None, facts: &facts, held: 0 };
+        let grant =
+            Grant::access(&policy, &request, approvals, &claim, &around, skew(changes)).map_err(|e| told(&e))?;
         Ok((grant, [request_text, approval_text, claim_text, policy_text]))
     }
 

@@ -176,7 +176,9 @@ impl Bench {
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port");
         let address = listener.local_addr().expect("an address");
         let served = router(&service);
-        runtime.spawn(async move { axum::serve(listener, served).await });
+        runtime.spawn(async move {
+            axum::serve(listener, served.into_make_service_with_connect_info::<SocketAddr>()).await
+        });
         self.running = Some(Running { runtime, service, address });
         Ok(())
     }

@@ -1,0 +1,266 @@
+//! Under which conditions something holds: from where, when, with which ticket, while which facts are so. What is
+//! not known does not hold.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use chrono::{Datelike as _, NaiveTime, Timelike as _, Weekday};
+use chrono_tz::Tz;
+use ipnet::IpNet;
+use regex_lite::Regex;
+
+use super::decide::Asked;
+use crate::domain::facts::Facts;
+use crate::domain::names::{FactName, FactValue, Invalid};
+use crate::domain::time::Timestamp;
+
+/// What the service knows beside the request, when something is decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// Where the request, or the claim, comes from; `None` when that is not known.
+    pub from: Option<IpAddr>,
+    /// What was stated from outside.
+    pub facts: &'a Facts,
+    /// For how many seconds of the last 24 hours the person was given the role already.
+    pub held: u64,
+}
+
+/// What must be so. Without a condition it always is.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions {
+    /// The networks to come from; any when empty.
+    pub from: Vec<IpNet>,
+    /// The hours, one of which it must be; any when empty.
+    pub hours: Vec<Hours>,
+    /// What the ticket looks like that must be given.
+    pub ticket: Option<TicketPattern>,
+    /// What must have been stated.
+    pub facts: Vec<FactPattern>,
+}
+
+/// What is missing, said so that it can be mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmet {
+    /// Another address.
+    From(String),
+    /// Another time.
+    Hours(String),
+    /// A ticket.
+    Ticket(String),
+    /// A fact.
+    Fact(String),
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::From(networks) => write!(f, "from {networks}"),
+            Self::Hours(hours) => f.write_str(hours),
+            Self::Ticket(pattern) => write!(f, "with a ticket like {pattern}"),
+            Self::Fact(fact) => write!(f, "while {fact}"),
+        }
+    }
+}
+
+impl Conditions {
+    /// What of this does not hold for a request at a moment; nothing when all of it does.
+    pub fn unmet(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Vec<Unmet> {
+        let mut unmet = Vec::new();
+        // ::ffff:10.0.0.1 is 10.0.0.1, whichever way the listener shows it.
+        let inside = |from: IpAddr| self.from.iter().any(|network| network.contains(&from.to_canonical()));
+        if !self.from.is_empty() && !around.from.is_some_and(inside) {
+            unmet.push(Unmet::From(joined(&self.from, " or ")));
+        }
+        if !self.hours.is_empty() && !self.hours.iter().any(|hours| hours.hold(at)) {
+            unmet.push(Unmet::Hours(joined(&self.hours, " or ")));
+        }
+        if let Some(pattern) =
+            self.ticket.as_ref().filter(|pattern| !asked.ticket.is_some_and(|t| pattern.fits(t.as_str())))
+        {
+            unmet.push(Unmet::Ticket(pattern.to_string()));
+        }
+        let missing = self.facts.iter().filter(|pattern| pattern.until(asked, at, around.facts).is_none());
+        unmet.extend(missing.map(|pattern| Unmet::Fact(pattern.filled(asked))));
+        unmet
+    }
+
+    /// The moment when the first of the facts ends that this asks for; `None` when it asks for none.
+    pub fn end(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Option<Timestamp> {
+        self.facts.iter().filter_map(|pattern| pattern.until(asked, at, around.facts)).min()
+    }
+
+    /// Whether there is no condition.
+    pub fn is_empty(&self) -> bool {
+        self.from.is_empty() && self.hours.is_empty() && self.ticket.is_none() && self.facts.is_empty()
+    }
+}
+
+fn joined<T: fmt::Display>(items: &[T], between: &str) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+}
+
+/// Some hours of some days, by the clocks of a zone. An instant has one local time, also where clocks are set
+/// back or forward: an hour that comes twice counts twice, one that is left out does not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hours {
+    days: Vec<Weekday>,
+    /// Minutes after midnight; `to` may lie before `from`, and is then on the next day.
+    from: u32,
+    to: u32,
+    zone: Tz,
+}
+
+const MIDNIGHT: u32 = 24 * 60;
+
+impl Hours {
+    /// From what the policy file says. Days are `mon` or `mon-fri`, times `08:00`, the zone is one of IANA's.
+    pub fn new(days: &[String], from: &str, to: &str, zone: &str) -> Result<Self, Invalid> {
+        let parsed = days.iter().map(|days| span_of_days(days)).collect::<Result<Vec<_>, _>>()?.concat();
+        let (from, to) = (minutes(from)?, minutes(to)?);
+        if parsed.is_empty() {
+            return Err(Invalid::new("days", "", "name at least one, as in [\"mon-fri\"]"));
+        }
+        if from == to || from == MIDNIGHT {
+            return Err(Invalid::new(
+                "hours",
+                &shown(from),
+                "to must be another time than from; a whole day is 00:00 to 24:00",
+            ));
+        }
+        let zone = zone
+            .parse()
+            .map_err(|_| Invalid::new("zone", zone, "use a name of IANA's, such as Europe/Berlin or UTC"))?;
+        Ok(Self { days: parsed, from, to, zone })
+    }
+
+    /// Whether it is one of these hours.
+    pub fn hold(&self, at: Timestamp) -> bool {
+        let local = at.to_utc().with_timezone(&self.zone);
+        let (today, minute) = (local.weekday(), local.hour() * 60 + local.minute());
+        if self.from < self.to {
+            return self.days.contains(&today) && (self.from..self.to).contains(&minute);
+        }
+        // Over midnight: the night belongs to the day on which it begins.
+        self.days.contains(&today) && minute >= self.from || self.days.contains(&today.pred()) && minute < self.to
+    }
+}
+
+impl fmt::Display for Hours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days: Vec<String> = self.days.iter().map(|day| day.to_string().to_ascii_lowercase()).collect();
+        write!(f, "{} {}-{} {}", days.join(","), shown(self.from), shown(self.to), self.zone)
+    }
+}
+
+fn span_of_days(text: &str) -> Result<Vec<Weekday>, Invalid> {
+    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    const WEEK: [Weekday; 7] =
+        [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
+    let fail = || Invalid::new("days", text, "write mon, tue, wed, thu, fri, sat or sun, or two of them as in mon-fri");
+    let day = |name: &str| DAYS.iter().position(|day| *day == name).ok_or_else(fail);
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (day(first)?, day(last)?);
+    // fri-mon goes over the end of the week.
+    let count = (last + 7 - first) % 7 + 1;
+    Ok((0..count).map(|i| WEEK[(first + i) % 7]).collect())
+}
+
+fn minutes(text: &str) -> Result<u32, Invalid> {
+    if text == "24:00" {
+        return Ok(MIDNIGHT);
+    }
+    let time = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| text.len() == 5);
+    let time =
+        time.ok_or_else(|| Invalid::new("time", text, "write hours and minutes, as in 08:00; the last is 24:00"))?;
+    Ok(time.hour() * 60 + time.minute())
+}
+
+fn shown(minutes: u32) -> String {
+    format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+/// What a ticket looks like: a regular expression that must match all of it.
+#[derive(Debug, Clone)]
+pub struct TicketPattern {
+    text: String,
+    regex: Regex,
+}
+
+impl TicketPattern {
+    /// Whether a ticket is like this.
+    pub fn fits(&self, ticket: &str) -> bool {
+        self.regex.is_match(ticket)
+    }
+}
+
+impl FromStr for TicketPattern {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fail = |rule| Invalid::new("ticket", text, rule);
+        if text.is_empty() || text.len() > 200 || !text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            return Err(fail("write a regular expression of 1 to 200 ASCII characters"));
+        }
+        // By itself first: an expression that closes our group would match parts. Matching takes linear time.
+        let whole = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
+        let regex = whole.map_err(|_| fail("it is not a regular expression, as in INC-[0-9]+"))?;
+        Ok(Self { text: text.to_owned(), regex })
+    }
+}
+
+impl fmt::Display for TicketPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A fact that a rule asks for: `oncall:dba:primary = {person}`. `{person}`, `{role}` and `{ticket}` stand for those
+/// of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FactPattern {
+    name: String,
+    value: String,
+}
+
+impl FactPattern {
+    /// When the fact ends, if it is so at a moment.
+    fn until(&self, asked: &Asked<'_>, at: Timestamp, facts: &Facts) -> Option<Timestamp> {
+        let name: FactName = fill(&self.name, asked)?.parse().ok()?;
+        let value: FactValue = fill(&self.value, asked)?.parse().ok()?;
+        facts.at(&name, at).filter(|fact| fact.value == value).map(|fact| fact.until)
+    }
+
+    fn filled(&self, asked: &Asked<'_>) -> String {
+        let name = fill(&self.name, asked).unwrap_or_else(|| self.name.clone());
+        format!("{name} = {}", fill(&self.value, asked).unwrap_or_else(|| self.value.clone()))
+    }
+}
+
+/// `None` when the request has no ticket, and one is asked for.
+fn fill(text: &str, asked: &Asked<'_>) -> Option<String> {
+    let text = text.replace("{person}", asked.person.as_str()).replace("{role}", asked.role.as_str());
+    if !text.contains("{ticket}") {
+        return Some(text);
+    }
+    asked.ticket.map(|ticket| text.replace("{ticket}", ticket.as_str()))
+}
+
+impl FromStr for FactPattern {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fail = |rule| Invalid::new("fact", text, rule);
+        let (name, value) =
+            text.split_once(" = ").ok_or_else(|| fail("write it as in oncall:dba:primary = {person}"))?;
+        let plain = |text: &str| text.replace("{person}", "x").replace("{role}", "x").replace("{ticket}", "x");
+        let rule = "use letters, digits, . _ / # - : and {person}, {role}, {ticket}";
+        let _: FactName = plain(name).parse().map_err(|_| fail(rule))?;
+        let _: FactValue = plain(value).parse().map_err(|_| fail(rule))?;
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl fmt::Display for FactPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.name, self.value)
+    }
+}

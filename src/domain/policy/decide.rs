@@ -1,0 +1,305 @@
+//! What the policy makes of a request, before anyone is bothered and again at the claim. The same walk decides and
+//! explains: each rule that it meets is told, with what was missing.
+
+use std::fmt;
+
+use super::conditions::{Circumstances, Conditions, Unmet};
+use super::people::People;
+use super::quorum::Quorum;
+use super::{Policy, Role};
+use crate::domain::names::{HostName, PersonName, Principal, RoleName, RuleName, Ticket};
+use crate::domain::refusal::Refusal;
+use crate::domain::statement::Request;
+use crate::domain::time::{Seconds, Timestamp};
+
+/// What somebody asks for. Empty `hosts` and `principals` stand for the role's, `seconds` `None` for its default.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the fields are those of a request")]
+pub struct Asked<'a> {
+    pub person: &'a PersonName,
+    pub role: &'a RoleName,
+    pub hosts: &'a [HostName],
+    pub principals: &'a [Principal],
+    pub seconds: Option<Seconds>,
+    pub ticket: Option<&'a Ticket>,
+}
+
+impl<'a> From<&'a Request> for Asked<'a> {
+    fn from(request: &'a Request) -> Self {
+        Self {
+            person: &request.person,
+            role: &request.role,
+            hosts: &request.hosts,
+            principals: &request.principals,
+            seconds: request.seconds,
+            ticket: request.ticket.as_ref(),
+        }
+    }
+}
+
+/// A rule over some roles: what it does, for whom, and when.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its name. The one that stands in a role is called `automatic`.
+    pub name: RuleName,
+    /// What it does.
+    pub effect: Effect,
+    /// For whom; `None` for whoever may ask.
+    pub people: Option<People>,
+    /// For these hosts; any when empty. A denial needs one of them to be asked for, the other effects all.
+    pub hosts: Vec<HostName>,
+    /// When.
+    pub conditions: Conditions,
+    /// One line for people.
+    pub because: String,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nobody is asked, up to this length.
+    Automatic {
+        /// The longest.
+        max: Seconds,
+    },
+    /// Nothing is given, whatever other rules say.
+    Deny,
+}
+
+/// What a request comes to under a policy: everything resolved, nothing left to default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// `P@H` for each host, or `P` for a role without hosts; sorted.
+    pub principals: Vec<Principal>,
+    /// The hosts, sorted.
+    pub hosts: Vec<HostName>,
+    /// How long.
+    pub seconds: Seconds,
+    /// Who must approve; nobody when the policy approves by itself.
+    pub quorum: Quorum,
+    /// The rule that approves by itself.
+    pub by: Option<RuleName>,
+    /// When a fact ends that this hangs on, and the access with it.
+    pub ends_by: Option<Timestamp>,
+}
+
+impl Terms {
+    /// How many people must approve: 0 when the policy approves by itself.
+    pub fn approvals(&self) -> u32 {
+        self.quorum.total()
+    }
+}
+
+/// A rule that was met on the way, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// Which: `rules.NAME`, or a field of the role.
+    pub rule: String,
+    /// What it does when it holds.
+    pub does: &'static str,
+    /// What was missing; nothing when it holds.
+    pub missing: Vec<String>,
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, does, missing } = self;
+        match missing.as_slice() {
+            [] => write!(f, "{rule}: {does}"),
+            missing => write!(f, "{rule}: does not apply ({does} {})", missing.join(" and ")),
+        }
+    }
+}
+
+/// The whole walk, for people.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// Each rule that was met, in order.
+    pub met: Vec<Met>,
+    /// What it came to.
+    pub outcome: Result<Terms, Refusal>,
+    /// What would pass without asking anybody.
+    pub would: Vec<String>,
+}
+
+/// Hears of each rule that is met.
+type Tell<'t> = dyn FnMut(&dyn Fn() -> Met) + 't;
+
+impl Policy {
+    /// What a person gets who asks for this: the first thing that is decided.
+    pub fn terms(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Result<Terms, Refusal> {
+        self.walk(asked, at, around, &mut |_| ())
+    }
+
+    /// The same, with every rule that was met on the way.
+    pub fn explain(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Explained {
+        let mut met = Vec::new();
+        let outcome = self.walk(asked, at, around, &mut |tell| met.push(tell()));
+        let eligible = self.roles.get(asked.role).filter(|role| role.requesters.contains(asked.person));
+        let automatic = outcome.as_ref().is_ok_and(|terms| terms.by.is_some());
+        let would = eligible.filter(|_| !automatic).map(|role| role.would_pass(asked, at, around)).unwrap_or_default();
+        Explained { met, outcome, would }
+    }
+
+    fn walk(
+        &self,
+        asked: &Asked<'_>,
+        at: Timestamp,
+        around: &Circumstances<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<Terms, Refusal> {
+        let not_eligible = || Refusal::NotEligible { person: asked.person.clone(), role: asked.role.clone() };
+        let role =
+            self.roles.get(asked.role).filter(|r| r.requesters.contains(asked.person)).ok_or_else(not_eligible)?;
+        let seconds = asked.seconds.unwrap_or(role.default);
+        if seconds > role.max {
+            return Err(Refusal::TooLong { asked: seconds, most: role.max, role: asked.role.clone() });
+        }
+        let hosts = role.resolve_hosts(asked.role, asked.hosts)?;
+        let principals = role.resolve_principals(&hosts, asked.principals)?;
+        role.not_denied(asked, &hosts, at, around, tell)?;
+        role.conditions_hold(asked, at, around, tell)?;
+        role.cap_holds(asked, seconds, around, tell)?;
+        let terms = |quorum, by, ends: Option<Timestamp>| {
+            let whole = role.conditions.end(asked, at, around);
+            let ends_by = whole.into_iter().chain(ends).min();
+            Terms { principals: principals.clone(), hosts: hosts.clone(), seconds, quorum, by, ends_by }
+        };
+        for rule in &role.rules {
+            let Effect::Automatic { max } = rule.effect else { continue };
+            let missing = rule.missing(asked, &hosts, at, around, Some((seconds, max)));
+            tell(&|| Met {
+                rule: rule.place(asked.role),
+                does: "approves without asking anybody",
+                missing: missing.clone(),
+            });
+            if missing.is_empty() {
+                return Ok(terms(Quorum::default(), Some(rule.name.clone()), rule.conditions.end(asked, at, around)));
+            }
+        }
+        let nobody = !role.quorum.possible(|person| person != asked.person && self.decides(person));
+        let does = "asks the approvers";
+        let missing = if nobody { vec!["if there were enough of them".to_owned()] } else { Vec::new() };
+        tell(&|| Met { rule: format!("roles.{}.approvers", asked.role), does, missing: missing.clone() });
+        if nobody {
+            let would = role.would_pass(asked, at, around);
+            return Err(Refusal::NobodyDecides { role: asked.role.clone(), would: sentence(&would) });
+        }
+        Ok(terms(role.quorum.clone(), None, None))
+    }
+
+    /// Whether somebody may ever decide: a person, and no machine.
+    pub fn decides(&self, person: &PersonName) -> bool {
+        self.people.get(person).is_some_and(|person| !person.service)
+    }
+}
+
+impl Role {
+    fn not_denied(
+        &self,
+        asked: &Asked<'_>,
+        hosts: &[HostName],
+        at: Timestamp,
+        around: &Circumstances<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Refusal> {
+        for rule in self.rules.iter().filter(|rule| rule.effect == Effect::Deny) {
+            let missing = rule.missing(asked, hosts, at, around, None);
+            tell(&|| Met { rule: rule.place(asked.role), does: "denies", missing: missing.clone() });
+            if missing.is_empty() {
+                let because = if rule.because.is_empty() { String::new() } else { format!(": {}", rule.because) };
+                return Err(Refusal::DeniedByRule { role: asked.role.clone(), rule: rule.name.clone(), because });
+            }
+        }
+        Ok(())
+    }
+
+    fn conditions_hold(
+        &self,
+        asked: &Asked<'_>,
+        at: Timestamp,
+        around: &Circumstances<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Refusal> {
+        if self.conditions.is_empty() {
+            return Ok(());
+        }
+        let unmet = self.conditions.unmet(asked, at, around);
+        let missing: Vec<String> = unmet.iter().map(ToString::to_string).collect();
+        tell(&|| Met { rule: format!("roles.{}", asked.role), does: "can be had", missing: missing.clone() });
+        if unmet.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Conditions { role: asked.role.clone(), would: missing.join(" and ") })
+    }
+
+    fn cap_holds(
+        &self,
+        asked: &Asked<'_>,
+        seconds: Seconds,
+        around: &Circumstances<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(most) = self.daily_max else { return Ok(()) };
+        let left = u64::from(most.get()).saturating_sub(around.held);
+        let over = u64::from(seconds.get()) > left;
+        let left = Seconds::new(left).map_or_else(|| "nothing".to_owned(), |left| left.to_string());
+        let missing = if over { vec![format!("up to what is left of {most} in 24 hours: {left}")] } else { Vec::new() };
+        tell(&|| Met { rule: format!("roles.{}.daily_max", asked.role), does: "allows it", missing: missing.clone() });
+        if over { Err(Refusal::DailyMax { role: asked.role.clone(), most, left }) } else { Ok(()) }
+    }
+
+    /// What would pass without asking anybody, for somebody who may ask at all.
+    fn would_pass(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Vec<String> {
+        let seconds = asked.seconds.unwrap_or(self.default);
+        let hosts = if asked.hosts.is_empty() { &self.hosts } else { asked.hosts };
+        let ways = self.rules.iter().filter_map(|rule| match rule.effect {
+            Effect::Automatic { max } if rule.people.as_ref().is_none_or(|people| people.contains(asked.person)) => {
+                Some(rule.missing(asked, hosts, at, around, Some((seconds, max))).join(" and "))
+            }
+            _ => None,
+        });
+        ways.filter(|way| !way.is_empty()).collect()
+    }
+}
+
+impl Rule {
+    /// What is missing for the rule to hold.
+    fn missing(
+        &self,
+        asked: &Asked<'_>,
+        hosts: &[HostName],
+        at: Timestamp,
+        around: &Circumstances<'_>,
+        length: Option<(Seconds, Seconds)>,
+    ) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.people.as_ref().is_some_and(|people| !people.contains(asked.person)) {
+            missing.push("for other people".to_owned());
+        }
+        let named = |host: &HostName| self.hosts.contains(host);
+        let there = if self.effect == Effect::Deny { hosts.iter().any(named) } else { hosts.iter().all(named) };
+        if !self.hosts.is_empty() && !there {
+            let hosts: Vec<&str> = self.hosts.iter().map(HostName::as_str).collect();
+            missing.push(format!("with --host {}", hosts.join(" or ")));
+        }
+        if let Some((_, max)) = length.filter(|(seconds, max)| seconds > max) {
+            missing.push(format!("with --for {max}"));
+        }
+        missing.extend(self.conditions.unmet(asked, at, around).iter().map(Unmet::to_string));
+        missing
+    }
+
+    /// Where it stands in the policy.
+    fn place(&self, role: &RoleName) -> String {
+        if self.name.as_str() == AUTOMATIC { format!("roles.{role}.automatic") } else { format!("rules.{}", self.name) }
+    }
+}
+
+/// The name of the rule that stands in a role.
+pub const AUTOMATIC: &str = "automatic";
+
+/// `; would pass with --for 30m, or with a ticket like INC-[0-9]+`
+fn sentence(ways: &[String]) -> String {
+    if ways.is_empty() { String::new() } else { format!("; would pass {}", ways.join(", or ")) }
+}
