@@ -69,9 +69,9 @@ fn open<'c>(context: &'c Context, typed: &str) -> Result<(Person<'c>, RequestVie
 }
 
 fn terms_of(view: &RequestView) -> Result<TermsView, Failure> {
-    view.terms
-        .clone()
-        .ok_or_else(|| Failure::new("the policy does not allow this request any more; it can only be denied"))
+    let why = || view.hindrance.as_deref().map(|why| format!(": {}", visible(why))).unwrap_or_default();
+    let fail = || Failure::new(format!("as things are it can only be denied{}", why()));
+    view.terms.clone().ok_or_else(fail)
 }
 
 /// What a denial repeats where the policy would allow nothing.
@@ -82,6 +82,9 @@ fn nothing(view: &RequestView) -> Result<TermsView, Failure> {
         hosts: request.hosts,
         seconds: request.seconds.or_else(|| Seconds::new(1)).ok_or_else(|| Failure::new("no length"))?,
         approvals: 0,
+        needs: Vec::new(),
+        by: None,
+        ends_by: None,
         extensions: Vec::new(),
         critical_options: BTreeMap::new(),
         claim_within: 0,

@@ -38,6 +38,17 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             if hosts.is_empty() { "any host".to_owned() } else { hosts.join(", ") }
         ));
     }
+    if let Some(from) = &view.from {
+        ui.out(format_args!("  from       {from}"));
+    }
+    if let Some(hindrance) = &view.hindrance {
+        ui.out(format_args!("  hindered   {}", visible(hindrance)));
+    }
+    match view.terms.as_ref().map(|terms| (&terms.by, terms.needs.join(" and "))) {
+        Some((Some(rule), _)) => ui.out(format_args!("  approved   by the policy's rule {rule}")),
+        Some((None, needs)) => ui.out(format_args!("  takes      {needs}")),
+        None => {}
+    }
     let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
     ui.out(format_args!("  may decide {}", names.join(", ")));
     for decision in &view.decisions {

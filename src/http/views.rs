@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::event::Event;
 use crate::domain::passkey::Enrolled;
+use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
@@ -21,6 +22,9 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         hosts: terms.hosts.clone(),
         seconds: terms.seconds,
         approvals: terms.approvals(),
+        needs: terms.quorum.parts().iter().map(ToString::to_string).collect(),
+        by: terms.by.clone(),
+        ends_by: terms.ends_by,
         extensions: info.extensions.clone(),
         critical_options: info.critical_options.clone(),
         claim_within: info.claim_within.map_or(0, Patience::seconds),
@@ -43,10 +47,18 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         state: info.state.clone().into(),
         signed: (&info.signed).into(),
         terms,
+        hindrance: hindrance(info),
+        from: info.peer,
         approvers: info.approvers.clone(),
         decisions: info.decisions.iter().map(decision).collect(),
         events,
     }
+}
+
+/// Why a request that is open cannot be had as things are.
+fn hindrance(info: &RequestInfo) -> Option<String> {
+    let open = matches!(info.state, State::Requested { .. } | State::Approved { .. });
+    info.hindrance.as_ref().filter(|_| open).map(ToString::to_string)
 }
 
 pub(super) fn certified(issued: &Issued) -> Certified {
@@ -66,6 +78,9 @@ pub(super) fn role(info: RoleInfo) -> RoleView {
         name: info.name,
         automatic: info.role.automatic(),
         approvals: info.role.quorum.total(),
+        needs: info.role.quorum.parts().iter().map(ToString::to_string).collect(),
+        conditions: info.role.conditions.listed(),
+        rules: info.role.rules.iter().map(ToString::to_string).collect(),
         approvers: info.role.approvers.all().into_iter().cloned().collect(),
         description: info.role.description,
         hosts: info.role.hosts,

@@ -2,13 +2,14 @@
 //! are RFC 3339 in UTC; what was signed travels as the string that was signed.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::names::{
-    HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName, Ticket,
+    HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName, RuleName, Ticket,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -117,6 +118,12 @@ pub struct RequestView {
     pub signed: SignedText,
     /// What may be approved, while the policy still allows any of it.
     pub terms: Option<TermsView>,
+    /// Why none of it can be had now, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hindrance: Option<String>,
+    /// Where it came from, as far as the service knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
     pub approvers: Vec<PersonName>,
     pub decisions: Vec<DecisionView>,
     /// What happened, oldest first; only where one request is shown.
@@ -133,6 +140,15 @@ pub struct TermsView {
     pub seconds: Seconds,
     /// How many people must approve; 0 when the policy does.
     pub approvals: u32,
+    /// The same in words, list by list: `1 of dba`. Empty when the policy approves by itself.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// The rule by which the policy approves.
+    #[serde(default)]
+    pub by: Option<RuleName>,
+    /// When a fact ends that this hangs on, and the access with it.
+    #[serde(default)]
+    pub ends_by: Option<Timestamp>,
     pub extensions: Vec<OptionName>,
     pub critical_options: BTreeMap<OptionName, String>,
     /// For how long an approval may be claimed, in seconds.
@@ -197,6 +213,14 @@ pub struct RoleView {
     pub default: Seconds,
     pub automatic: Option<Seconds>,
     pub approvals: u32,
+    /// The same in words, list by list.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// What must be so for anybody to have it, and the rules over it, in words.
+    #[serde(default)]
+    pub conditions: Vec<String>,
+    #[serde(default)]
+    pub rules: Vec<String>,
     pub approvers: Vec<PersonName>,
     pub may_request: bool,
     pub may_decide: bool,

@@ -85,6 +85,15 @@ impl Conditions {
         unmet
     }
 
+    /// Each condition in words.
+    pub fn listed(&self) -> Vec<String> {
+        let from = (!self.from.is_empty()).then(|| Unmet::From(joined(&self.from, " or ")));
+        let hours = (!self.hours.is_empty()).then(|| Unmet::Hours(joined(&self.hours, " or ")));
+        let ticket = self.ticket.as_ref().map(|pattern| Unmet::Ticket(pattern.to_string()));
+        let facts = self.facts.iter().map(|fact| Unmet::Fact(fact.to_string()));
+        from.into_iter().chain(hours).chain(ticket).chain(facts).map(|condition| condition.to_string()).collect()
+    }
+
     /// The moment when the first of the facts ends that this asks for; `None` when it asks for none.
     pub fn end(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Option<Timestamp> {
         self.facts.iter().filter_map(|pattern| pattern.until(asked, at, around.facts)).min()

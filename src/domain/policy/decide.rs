@@ -296,6 +296,25 @@ impl Rule {
     }
 }
 
+/// `oncall: nobody is asked up to 30m, for sre, with a ticket like INC-[0-9]+`
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.effect {
+            Effect::Automatic { max } => write!(f, "{}: nobody is asked up to {max}", self.name)?,
+            Effect::Deny => write!(f, "{}: denied", self.name)?,
+        }
+        if let Some(people) = &self.people {
+            write!(f, ", for {people}")?;
+        }
+        if !self.hosts.is_empty() {
+            let hosts: Vec<&str> = self.hosts.iter().map(HostName::as_str).collect();
+            write!(f, ", on {}", hosts.join(" or "))?;
+        }
+        self.conditions.listed().iter().try_for_each(|condition| write!(f, ", {condition}"))?;
+        if self.because.is_empty() { Ok(()) } else { write!(f, ": {}", self.because) }
+    }
+}
+
 /// The name of the rule that stands in a role.
 pub const AUTOMATIC: &str = "automatic";
 

@@ -2,6 +2,7 @@
 //! thousand roles may name a group of ten thousand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::names::{GroupName, PersonName};
@@ -61,5 +62,15 @@ impl People {
     /// Whether one of these groups, which a provider claims for somebody, is among them. Good for reading alone.
     pub fn names_any_of(&self, claimed: &BTreeSet<GroupName>) -> bool {
         claimed.iter().any(|group| self.groups.contains_key(group))
+    }
+}
+
+/// As the policy lists them: groups, then people.
+impl fmt::Display for People {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let groups = self.groups.keys().map(GroupName::as_str);
+        let names: Vec<&str> = groups.chain(self.named.iter().map(PersonName::as_str)).collect();
+        f.write_str(if names.is_empty() { "nobody" } else { "" })?;
+        f.write_str(&names.join(", "))
     }
 }

@@ -1,5 +1,7 @@
 //! How many people must agree, and who: one list, or several of which each must agree.
 
+use std::fmt;
+
 use super::people::People;
 use crate::domain::names::PersonName;
 
@@ -67,6 +69,20 @@ impl Quorum {
         people.sort_unstable();
         people.dedup();
         self.met_by(&people)
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.approvals, self.of)
+    }
+}
+
+/// `1 of dba and 1 of security`
+impl fmt::Display for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.parts.iter().map(Part::to_string).collect();
+        f.write_str(&parts.join(" and "))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::service::{
     Caller, EmergencyInfo, Listed, PasskeyInfo, RequestInfo, RoleInfo, RoleUsage, StoredEvent, Usage,
 };
 
-use super::request::{Asked, story};
+use super::request::{Asked, given, story};
 use super::{Frame, Pager, ROWS, ago, joined, listed, page_of, times};
 
 /// So many rows where each holds a form, or a small table.
@@ -62,7 +62,7 @@ impl Row {
             asked: Asked::of(info),
             state: info.state.clone(),
             principals: info.terms.as_ref().map(|terms| joined(&terms.principals, ", ")).unwrap_or_default(),
-            progress: format!("{} of {needed}", info.decisions.len()),
+            progress: format!("{} of {needed}", given(info)),
             others: listed(&info.approvers),
         }
     }
@@ -175,6 +175,8 @@ struct Role {
     description: String,
     gives: String,
     lengths: String,
+    conditions: String,
+    rules: Vec<String>,
     requesters: String,
     approvers: String,
     used: String,
@@ -193,19 +195,22 @@ impl Role {
     fn of(info: &RoleInfo, usage: &RoleUsage, now: Timestamp) -> Self {
         let (role, names) = (&info.role, |people: &People| listed(&people.all().into_iter().collect::<Vec<_>>()));
         let hosts = if role.hosts.is_empty() { String::new() } else { format!(" on {}", listed(&role.hosts)) };
-        let automatic = role.automatic().map(|most| format!("; up to {most} nobody is asked")).unwrap_or_default();
-        let many = match (role.quorum.total(), role.approvers.all().len()) {
-            (1, _) => "one of".to_owned(),
-            (2, 2) => "both".to_owned(),
-            (approvals, _) => format!("{approvals} of"),
+        let approvers = match (role.quorum.parts(), role.approvers.all().len()) {
+            ([one], 2) if one.approvals == 2 => format!("both {}", names(&role.approvers)),
+            ([one], _) if one.approvals == 1 => format!("one of {}", names(&role.approvers)),
+            ([one], _) => format!("{} of {}", one.approvals, names(&role.approvers)),
+            _ => role.quorum.to_string(),
         };
+        let daily = role.daily_max.map(|most| format!("; {most} a day for each person")).unwrap_or_default();
         Self {
             name: info.name.to_string(),
             description: visible(&role.description),
             gives: format!("{}{hosts}", listed(&role.principals)),
-            lengths: format!("{} unless said otherwise, {} at most{automatic}", role.default, role.max),
+            lengths: format!("{} unless said otherwise, {} at most{daily}", role.default, role.max),
+            conditions: joined(&role.conditions.listed(), "; "),
+            rules: role.rules.iter().map(|rule| visible(&rule.to_string())).collect(),
             requesters: names(&role.requesters),
-            approvers: format!("{many} {}", names(&role.approvers)),
+            approvers,
             used: used(usage, now),
             may_request: info.may_request,
         }

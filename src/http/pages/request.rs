@@ -1,5 +1,7 @@
 //! The request page: everything that an approver needs in ten seconds, and the whole of it on demand.
 
+use std::net::IpAddr;
+
 use askama::Template;
 
 use crate::domain::event::{Event, EventKind};
@@ -29,7 +31,14 @@ pub(in super::super) struct Request {
     /// How long an approval can wait to be claimed, in seconds.
     claim_within: Option<i64>,
     signs: Vec<Sign>,
+    /// How many approvals are there of those that are needed, and of whom.
+    given: u32,
     needed: u32,
+    needs: String,
+    /// Why it cannot be had as things are.
+    hindrance: Option<String>,
+    /// The rule by which the policy approved.
+    by: Option<String>,
     /// Who else can decide; empty when nobody can.
     others: String,
     stand: Stand,
@@ -51,6 +60,7 @@ pub(super) struct Asked {
     pub(super) hosts: String,
     pub(super) reason: String,
     pub(super) ticket: Option<Ticket>,
+    pub(super) from: Option<IpAddr>,
     pub(super) length: Option<String>,
     pub(super) at: Timestamp,
 }
@@ -109,6 +119,7 @@ impl Asked {
             },
             reason: visible(asked.reason.as_str()),
             ticket: asked.ticket.clone(),
+            from: info.peer,
             length: info.terms.as_ref().map(|terms| terms.seconds).or(asked.seconds).map(|s| s.to_string()),
             at: asked.at,
         }
@@ -146,7 +157,11 @@ impl Request {
             state: info.state.clone(),
             claim_within: info.claim_within.map(Patience::seconds),
             signs: signs(info, usual),
+            given: given(info),
             needed: info.terms.as_ref().map_or(0, Terms::approvals),
+            needs: info.terms.as_ref().map(|terms| terms.quorum.to_string()).unwrap_or_default(),
+            hindrance: info.hindrance.as_ref().map(|hindrance| visible(&hindrance.to_string())),
+            by: by_itself(events),
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
             form,
@@ -177,6 +192,11 @@ impl Request {
             State::Denied | State::Withdrawn | State::Lapsed { .. } => "would have held",
             State::Active { .. } | State::Expired { .. } | State::Returned { .. } | State::Revoked { .. } => "holds",
         }
+    }
+
+    /// Whether something may come of it yet.
+    fn may_be_had(&self) -> bool {
+        matches!(self.state, State::Requested { .. } | State::Approved { .. })
     }
 
     fn approved_by(&self) -> String {
@@ -323,10 +343,24 @@ fn certificate(info: &RequestInfo, granted: Option<&Granted>) -> Vec<(&'static s
 }
 
 /// An event in a sentence.
+/// How many approvals the people give who approved: each of them one, for a list that they stand in.
+pub(super) fn given(info: &RequestInfo) -> u32 {
+    let approved = info.decisions.iter().filter(|decision| decision.decision == Decision::Approve);
+    let people: Vec<PersonName> = approved.map(|decision| decision.person.clone()).collect();
+    info.terms.as_ref().map_or(0, |terms| terms.quorum.given_by(&people))
+}
+
+/// The rule by which the policy approved, if it did.
+fn by_itself(events: &[Event]) -> Option<String> {
+    let approved = events.iter().find(|event| event.kind == EventKind::ApprovedAutomatically)?;
+    approved.detail.as_ref().map(|rule| visible(rule))
+}
+
 pub(super) fn story(event: &Event) -> String {
     let who = event.person.as_ref().map_or_else(|| "somebody".to_owned(), ToString::to_string);
     let role = event.role.as_ref().map(|role| format!(" {role}")).unwrap_or_default();
     let serial = event.serial.map(|serial| format!(", serial {serial}")).unwrap_or_default();
+    let from = event.from.map(|from| format!(" from {from}")).unwrap_or_default();
     let detail = visible(event.detail.as_deref().unwrap_or_default());
     match event.kind {
         EventKind::ServiceStarted => format!("the service started, version {detail}"),
@@ -338,13 +372,13 @@ pub(super) fn story(event: &Event) -> String {
         EventKind::SessionOpened => format!("{who} signed in to read"),
         EventKind::PasskeyEnrolled => format!("{who} enrolled a passkey"),
         EventKind::PasskeyRemoved => format!("{who} removed a passkey"),
-        EventKind::Requested => format!("{who} asked for{role}"),
-        EventKind::ApprovedAutomatically => format!("the policy approved{role} for {who} by itself"),
+        EventKind::Requested => format!("{who} asked for{role}{from}"),
+        EventKind::ApprovedAutomatically => format!("the policy approved{role} for {who} by its rule {detail}"),
         EventKind::Approved => format!("{who} approved{role}"),
         EventKind::Denied => format!("{who} denied{role}"),
         EventKind::Withdrawn => format!("{who} withdrew the request for{role}"),
         EventKind::Lapsed => format!("the request of {who} for{role} lapsed"),
-        EventKind::Claimed => format!("{who} claimed{role}: a certificate{serial}"),
+        EventKind::Claimed => format!("{who} claimed{role}{from}: a certificate{serial}"),
         EventKind::Returned => format!("{who} gave{role} back{serial}"),
         EventKind::Revoked => format!("{who} revoked{role}{serial}"),
         EventKind::Expired => format!("the access of {who} to{role} ran out{serial}"),

@@ -59,6 +59,8 @@ fn show_tells_the_whole_story() {
             "  why        \"replica lag after failover\"",
             "  ticket     INC-412",
             "  for        2h on db1, db2",
+            "  from       127.0.0.1",
+            "  takes      1 of dba, alice",
             "  may decide carol, dan",
             "  approve by carol for 30m \"enough\"",
             "  WHEN  requested  alice  db-prod  REQUEST",
