@@ -54,14 +54,14 @@ need() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
 }
 
-# need_rust: a toolchain that Cargo.toml accepts, and a C compiler (SQLite is built from source).
+# need_rust: a toolchain that Cargo.toml accepts, a C compiler and make (SQLite and jemalloc are built from source).
 need_rust() {
     local wanted found
     wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
     command -v cargo >/dev/null || die "no cargo; install Rust $wanted or later with rustup"
     found=$(rustc --version | cut -d' ' -f2)
     printf '%s\n%s\n' "$wanted" "$found" | sort -CV || die "Rust $wanted or later is needed, and this is $found; try: rustup update"
-    need cc=gcc,libc6-dev
+    need cc=gcc,libc6-dev make=make
 }
 
 # What tests of the pages need beside Rust and OpenSSH.

@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
+/// The threads of the service hand memory to one another, and wait for one another in the system's allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // Keys pass through this process: nobody may trace it or find them in a core, and what it writes is
     // its owner's. Where a sandbox forbids to say so, the defaults stand.

@@ -46,12 +46,12 @@ impl Service {
     pub async fn claim(self: &Arc<Self>, signed: Signed, from: Option<IpAddr>) -> Result<Issued, Error> {
         self.audited(Kind::Claim, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
-            let id = signed.claims::<Claim>()?.id;
-            if !self.verified_from_memory(&id, &signed)? {
-                self.verify_ahead(&id, &signed).await?;
-            }
-            let (service, nonce) = (Arc::clone(self), random::bytes());
-            let claim = signed.clone();
+            let claim = match self.claim_from_memory(&signed)? {
+                Some(claim) => claim,
+                None => self.claim_ahead(&signed).await?,
+            };
+            let claim = claim.fresh(now.second())?;
+            let (service, nonce, id) = (Arc::clone(self), random::bytes(), claim.get().id.clone());
             let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, from), nonce, now)).await?;
             let certificate = self.keys.user_ca.certify(&tbs)?;
             self.tell(&id, tbs.grant().person(), tbs.grant().role());
@@ -61,21 +61,26 @@ impl Service {
     }
 
     /// Verifies a claim on a request that this process took, by the key that it named. What was decided on it was
-    /// verified when it came. Nothing rests on this: the writer asks everything again, of the stored bytes.
-    fn verified_from_memory(&self, id: &RequestId, signed: &Signed) -> Result<bool, Refusal> {
-        let Some(key) = self.taken.get(id).filter(|key| key == signed.signature().key()) else { return Ok(false) };
+    /// verified when it came. Whether the key is that of the request is asked again in the writer, of the stored
+    /// bytes.
+    fn claim_from_memory(&self, signed: &Signed) -> Result<Option<Verified<Claim>>, Refusal> {
+        let key = signed.signature().key();
+        let known = |claim: &Claim| self.taken.get(&claim.id).filter(|taken| taken == key).map(|_| key);
+        let theirs = |claim: &Claim| known(claim).ok_or(Refusal::UnknownKey);
         let expect = Expect::SshKey { verified: false };
-        Verified::<Claim>::check(signed, &key, expect, &self.trust.instance, &self.seen).map(|_| true)
+        match Verified::check_by(signed, theirs, expect, &self.trust.instance, &self.seen) {
+            Err(Refusal::UnknownKey) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Verifies everything once beside the writer, so that in it only hashes are left to compare.
-    async fn verify_ahead(self: &Arc<Self>, id: &RequestId, signed: &Signed) -> Result<(), Error> {
-        let (service, id, signed) = (Arc::clone(self), id.clone(), signed.clone());
+    async fn claim_ahead(self: &Arc<Self>, signed: &Signed) -> Result<Verified<Claim>, Error> {
+        let (service, id, signed) = (Arc::clone(self), signed.claims::<Claim>()?.id, signed.clone());
         self.store
             .read(move |tx| {
                 let case = service.case(tx, &id)?;
-                service.claim_of(&case, &signed)?;
-                Ok(())
+                Ok(service.claim_of(&case, &signed)?)
             })
             .await
     }
@@ -90,29 +95,28 @@ impl Service {
         &self,
         tx: &mut Tx<'_>,
         policy: &Policy,
-        (signed, from): (&Signed, Option<IpAddr>),
+        (claim, from): (&Verified<Claim>, Option<IpAddr>),
         nonce: [u8; 32],
         now: Moment,
     ) -> Result<ToBeSigned, Error> {
-        let id = signed.claims::<Claim>()?.id;
-        let case = self.case(tx, &id)?;
-        let claim = self.claim_of(&case, signed)?.fresh(now.second())?;
+        let (id, signed) = (&claim.get().id, claim.signed());
+        let case = self.case(tx, id)?;
         let around = self.around(tx, policy, case.request.get(), from, now.second())?;
         let state = case.state.clone().at(now.second());
         if let State::Active { serial, .. } = state {
             // The time to claim has been kept already: by the first claim.
-            grant::claimed_by_subject(&case.request, &claim)?;
+            grant::claimed_by_subject(&case.request, claim)?;
             statements::spend(tx, Kind::Claim, signed)?;
             return self.rebuilt(tx, (policy, &around), &case, serial);
         }
         state.claimable()?;
         let grant =
-            Grant::access(policy, &case.request, &case.approvals, &claim, &around.get(), self.settings.clock_skew)?;
+            Grant::access(policy, &case.request, &case.approvals, claim, &around.get(), self.settings.clock_skew)?;
         statements::spend(tx, Kind::Claim, signed)?;
         let tbs = ToBeSigned::new(grant, certificates::next_serial(tx, EPOCH)?, nonce, self.keys.user_ca.public());
         let next = state.claim(tbs.serial(), tbs.grant().valid_before(), now.second())?;
         case.change(tx, &next)?;
-        certificates::insert(tx, &id, &claim.digest(), &policy.digest(), &tbs)?;
+        certificates::insert(tx, id, &claim.digest(), &policy.digest(), &tbs)?;
         let claimed = Event {
             serial: Some(tbs.serial()),
             tbs: Some(tbs.digest()),

@@ -15,8 +15,8 @@ use super::{Row, StoreError, Value, end, migrations};
 
 /// Older ones can corrupt a WAL database when two connections check-point (fixed in 3.51.3).
 const OLDEST: i32 = 3_051_003;
-/// So many pages gather in the WAL before they go into the database; SQLite's own number.
-const CHECKPOINT_AT: i32 = 1000;
+/// So many pages gather in the WAL before they go into the database: those that many commits change go once.
+const CHECKPOINT_AT: i32 = 4000;
 
 /// The file that a `sqlite:` address names, relative to the configuration's folder.
 pub(super) fn path(url: &str, base: &Path) -> Result<PathBuf, StoreError> {

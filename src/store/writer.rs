@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rustix::fs::FlockOperation;
@@ -21,8 +22,11 @@ use super::{StoreError, Value, sqlite};
 
 /// So many verbs may wait; more are told to come back.
 const QUEUE: usize = 4096;
-/// So many verbs share one commit.
+/// So many verbs share one commit at most.
 const BATCH: usize = 256;
+/// So long a batch takes more verbs, or as long as the last commit took: with all who ask in one batch, their
+/// answers would wait for the last verb, and the next batch for the answers. A slow disk makes batches longer.
+const GATHER: Duration = Duration::from_millis(2);
 /// So many connections read at once.
 const READERS: usize = 4;
 
@@ -138,9 +142,11 @@ fn begin(connection: &Connection, sql: &str) -> Result<(), StoreError> {
 }
 
 fn write(connection: &Connection, mut log: Frontier, queue: &Receiver<Job>) {
+    let mut commit_took = Duration::ZERO;
     while let Ok(first) = queue.recv() {
         let mut answers = Vec::new();
-        let committed = batch(connection, &log, first, queue, &mut answers);
+        let until = Instant::now() + commit_took.max(GATHER);
+        let committed = batch(connection, &log, (first, queue, until), &mut answers, &mut commit_took);
         for answer in answers {
             answer(committed.as_ref().map(|_| ()).map_err(StoreError::clone));
         }
@@ -154,9 +160,9 @@ fn write(connection: &Connection, mut log: Frontier, queue: &Receiver<Job>) {
 fn batch(
     connection: &Connection,
     log: &Frontier,
-    first: Job,
-    queue: &Receiver<Job>,
+    (first, queue, until): (Job, &Receiver<Job>, Instant),
     answers: &mut Vec<Answer>,
+    commit_took: &mut Duration,
 ) -> Result<Frontier, StoreError> {
     if let Err(e) = begin(connection, "BEGIN IMMEDIATE") {
         answers.push(first(Err(e.clone())).1);
@@ -164,20 +170,28 @@ fn batch(
     }
     let mut tx = Tx { db: Db::Sqlite(connection), log: log.clone() };
     let worked =
-        run(&mut tx, first, queue, answers).and_then(|()| if tx.log == *log { Ok(()) } else { save_log(&mut tx) });
+        run(&mut tx, first, (queue, until), answers).and_then(|()| if tx.log == *log { Ok(()) } else { save_log(&mut tx) });
     if let Err(e) = worked {
         sqlite::rollback(connection);
         return Err(e);
     }
+    let begin = Instant::now();
     sqlite::commit(connection)?;
+    *commit_took = begin.elapsed();
     Ok(tx.log)
 }
 
-fn run(tx: &mut Tx<'_>, first: Job, queue: &Receiver<Job>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+fn run(
+    tx: &mut Tx<'_>,
+    first: Job,
+    (queue, until): (&Receiver<Job>, Instant),
+    answers: &mut Vec<Answer>,
+) -> Result<(), StoreError> {
     let mut next = Some(first);
     while let Some(job) = next {
         in_savepoint(tx, job, answers)?;
-        next = if answers.len() < BATCH { queue.try_recv().ok() } else { None };
+        let more = answers.len() < BATCH && Instant::now() < until;
+        next = if more { queue.try_recv().ok() } else { None };
     }
     Ok(())
 }
