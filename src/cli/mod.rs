@@ -13,6 +13,7 @@ mod login;
 mod passkey;
 mod person;
 mod policy;
+mod policy_files;
 mod receipt;
 mod requests;
 mod roles;
