@@ -1,8 +1,9 @@
 //! `ssh-jit policy`: what is wrong with a policy, what it makes of a request and why, and whether it still says
-//! what it should. All of it from files, before a service sees them.
+//! what it should. All of it from files, before a service sees them; only `replay` asks one.
 
 mod check;
 mod explain;
+pub(super) mod replay;
 mod test;
 
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub(super) enum Verb {
     Explain(explain::Args),
     /// Run cases, each a request and what should become of it
     Test(test::Args),
+    /// Say which requests of the past would go otherwise under another policy
+    Replay(replay::Args),
     /// Print the JSON schema of policy files, for editors
     Schema,
 }
@@ -30,6 +33,8 @@ pub(super) fn run(ui: &Ui, verb: &Verb) -> Result<Exit, Failure> {
         Verb::Check(args) => check::run(ui, args),
         Verb::Explain(args) => explain::run(ui, args),
         Verb::Test(args) => test::run(ui, args),
+        // That one asks the service.
+        Verb::Replay(_) => Ok(Exit::Misuse),
         Verb::Schema => {
             ui.out(SCHEMA.trim_end());
             Ok(Exit::Done)

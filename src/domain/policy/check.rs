@@ -108,11 +108,14 @@ impl Policy {
         }
         let needed = role.quorum.total();
         let (mut alone, mut scarce) = (Vec::new(), Vec::new());
-        for requester in self.requesters_apart(role) {
+        let apart = self.requesters_apart(role);
+        for requester in &apart {
+            let requester = *requester;
             let others = |without: Option<&PersonName>| {
                 role.quorum.possible(|p| Some(p) != requester && Some(p) != without && self.reachable(p))
             };
-            let whom = requester.map_or("whoever else may ask", PersonName::as_str);
+            let rest = if apart.len() == 1 { "everybody" } else { "the others" };
+            let whom = requester.map_or(rest, PersonName::as_str);
             if !others(None) {
                 alone.push(whom);
             } else if self.needed_ones(role).iter().any(|one| Some(*one) != requester && !others(Some(one))) {
