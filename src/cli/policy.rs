@@ -26,7 +26,7 @@ pub(super) enum Verb {
 }
 
 /// The JSON schema of a policy file.
-const SCHEMA: &str = include_str!("../../docs/policy.schema.json");
+pub(super) const SCHEMA: &str = include_str!("../../docs/policy.schema.json");
 
 pub(super) fn run(ui: &Ui, verb: &Verb) -> Result<Exit, Failure> {
     match verb {
