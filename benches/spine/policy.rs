@@ -60,7 +60,7 @@ fn decide(policy: &Policy) {
             continue;
         }
         let from = format!("10.{}.{}.7", below(60), below(256)).parse().ok();
-        let at = Timestamp::from_unix(1_795_341_718 + below(30 * 86_400) as i64);
+        let at = Timestamp::from_unix(1_795_341_718 + i64::try_from(below(30 * 86_400)).unwrap_or_default());
         let asked = Asked { person, role, hosts: &[], principals: &[], seconds: None, ticket: None };
         let around = Circumstances { from, facts: &facts, held: 0 };
         let begin = Instant::now();

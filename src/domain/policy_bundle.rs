@@ -122,7 +122,7 @@ impl FromStr for Pattern {
         if text.len() > 200 || folder.is_some_and(|folder| !folder.split('/').all(|part| is_plain(part, false))) {
             return fail("write a path below this file's folder, as in policy.d/*.toml, without . and ..");
         }
-        if !is_plain(last, true) || !last.ends_with(".toml") {
+        if !is_plain(last, true) || last.strip_suffix(".toml").is_none() {
             return fail("write the name of a file, as in people.toml or *.toml: A-Z a-z 0-9 . _ - and *");
         }
         Ok(Self(text.to_owned()))

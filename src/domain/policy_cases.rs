@@ -21,7 +21,7 @@ pub struct Cases {
     /// When, where a case does not say.
     at: Option<Written<Time>>,
     #[serde(default, rename = "case")]
-    cases: Vec<Case>,
+    all: Vec<Case>,
 }
 
 /// A request, and what should become of it.
@@ -93,19 +93,19 @@ impl Cases {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.cases.len()
+        self.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.cases.is_empty()
+        self.all.is_empty()
     }
 
     /// The cases that come out otherwise under a policy. `text` is what they were read from; `now` counts where
     /// nothing else is said.
     pub fn failed(&self, text: &str, policy: &Policy, now: Timestamp) -> Result<Vec<Failed>, Invalid> {
         let mut failed = Vec::new();
-        for case in &self.cases {
+        for case in &self.all {
             let at = case.at.or(self.at).map_or(now, |at| at.0.0);
             let explained = case.explained(policy, at)?;
             if let Some(expected) = case.differs(&explained) {

@@ -21,7 +21,8 @@ fn read(path: &Path) -> String {
 fn policy() -> Policy {
     let included = ["policy.d/people.toml", "policy.d/roles.toml"];
     let included = included.map(|name| (name.to_owned(), read(&folder().join(name))));
-    Policy::parse(&policy_bundle::join(&read(&folder().join("policy.toml")), &included).unwrap()).unwrap()
+    let whole = policy_bundle::join(&read(&folder().join("policy.toml")), &included).expect("files");
+    Policy::parse(&whole).expect("a policy")
 }
 
 #[test]

@@ -39,9 +39,9 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
     let file = args.file.display();
     let summary = format!("{file}: {people} people, {roles} roles, {keys} emergency keys; {}", policy.digest());
     if exit == Exit::Done {
-        ui.good(summary)
+        ui.good(summary);
     } else {
-        ui.say(summary)
+        ui.say(summary);
     }
     Ok(exit)
 }

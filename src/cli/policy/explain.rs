@@ -67,7 +67,9 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
         explained.met.iter().for_each(|met| ui.out(met));
         ui.out(explained.verdict());
         if let Ok(terms) = &explained.outcome {
-            needed(&policy, terms, &args.person).iter().for_each(|part| ui.out(format_args!("  {part}")));
+            for part in needed(&policy, terms, &args.person) {
+                ui.out(format_args!("  {part}"));
+            }
         }
         explained.would.iter().for_each(|way| ui.out(format_args!("would pass without asking {way}")));
     }

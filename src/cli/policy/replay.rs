@@ -2,6 +2,7 @@
 //! decided them. Both are judged by the same code, at the request's time and address.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -152,13 +153,15 @@ fn policy_of<'p>(
     known: &'p mut BTreeMap<Digest, Option<Policy>>,
     sha256: Digest,
 ) -> Result<Option<&'p Policy>, Failure> {
-    if !known.contains_key(&sha256) {
-        let path = format!("/v1/policies?sha256={}", sha256.to_string().replace('+', "%2B"));
-        let view: PolicyView = person.read(&path)?;
-        let policy = Policy::parse(&view.text).ok().filter(|policy| policy.digest() == sha256);
-        known.insert(sha256, policy);
-    }
-    Ok(known.get(&sha256).and_then(Option::as_ref))
+    let policy = match known.entry(sha256) {
+        Entry::Occupied(found) => found.into_mut(),
+        Entry::Vacant(place) => {
+            let path = format!("/v1/policies?sha256={}", sha256.to_string().replace('+', "%2B"));
+            let view: PolicyView = person.read(&path)?;
+            place.insert(Policy::parse(&view.text).ok().filter(|policy| policy.digest() == sha256))
+        }
+    };
+    Ok(policy.as_ref())
 }
 
 /// What somebody was given: who, which role, from when until when.

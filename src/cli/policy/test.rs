@@ -34,12 +34,14 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
         ui.data(&serde_json::json!({ "policy": policy.digest(), "cases": cases.len(), "failed": failed }));
         return Ok(exit);
     }
-    failed.iter().for_each(|failed| tell(ui, &args.file, failed));
+    for failed in &failed {
+        tell(ui, &args.file, failed);
+    }
     let summary = format!("{}: {} cases, {} failed", args.file.display(), cases.len(), failed.len());
     if exit == Exit::Done {
-        ui.good(summary)
+        ui.good(summary);
     } else {
-        ui.say(summary)
+        ui.say(summary);
     }
     Ok(exit)
 }

@@ -292,7 +292,7 @@ impl<'p> Hidden<'p> {
                 let message = format!("it says the same as the rule {}", first.name);
                 findings.warn(rule.place, "duplicate-rule", field, &message);
             }
-            (false, Effect::Deny) if same => {
+            (false, Effect::Deny) if same && !refuses_everything(first) => {
                 let message = format!("the rule {} denies the very same", first.name);
                 findings.error(rule.place, "contradicting-rules", field, &message);
             }
@@ -352,3 +352,6 @@ impl Findings<'_> {
         (part.name.map(str::to_owned), first + found)
     }
 }
+
+#[cfg(test)]
+mod tests;

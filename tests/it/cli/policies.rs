@@ -16,14 +16,14 @@ fn policy(world: &World, args: &[&str]) -> Ran {
 }
 
 fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
 /// The usual policy in three files: people, roles, and one that includes them.
 fn split(world: &World) {
     let whole = world.usual_policy();
-    let (people, roles) = whole.split_at(whole.find("[duties]").unwrap());
-    fs::create_dir_all(world.path("ca/policy.d")).unwrap();
+    let (people, roles) = whole.split_at(whole.find("[duties]").expect("roles"));
+    fs::create_dir_all(world.path("ca/policy.d")).expect("a folder");
     set_mode(&world.path("ca/policy.d"), 0o755);
     world.write("ca/policy.toml", "include = [\"policy.d/*.toml\"]\n");
     world.write("ca/policy.d/people.toml", people);
