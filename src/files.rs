@@ -98,15 +98,17 @@ pub fn read_secret_line(path: &Path) -> io::Result<Zeroizing<String>> {
 /// Reads what decides over others: a file that only its owner can write, and that is ours or root's.
 pub fn read_trusted(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let facts = file.metadata()?;
-    if facts.uid() != 0 {
-        owned_and_closed(&facts, 0o022, "chmod go-w")?;
-    } else if facts.mode() & 0o022 != 0 {
-        return Err(open_to_others(&facts, "chmod go-w"));
-    }
+    ours_or_roots(&file.metadata()?)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Refuses a folder from which others than us and root can take files. A link is followed, as to files: it lies in a
+/// folder that is asked about, too.
+pub fn check_trusted_folder(path: &Path) -> io::Result<()> {
+    let facts = fs::metadata(path)?;
+    if facts.is_dir() { ours_or_roots(&facts) } else { Err(io::Error::other("it is not a folder")) }
 }
 
 /// Refuses a folder that is a link, somebody else's, or that others may write: what is put there could be
@@ -134,6 +136,14 @@ fn owned_and_closed(facts: &fs::Metadata, forbidden: u32, remedy: &str) -> io::R
         return Err(io::Error::other(format!("it belongs to user {}, not to {me}; chown it", facts.uid())));
     }
     if facts.mode() & forbidden != 0 { Err(open_to_others(facts, remedy)) } else { Ok(()) }
+}
+
+fn ours_or_roots(facts: &fs::Metadata) -> io::Result<()> {
+    match (facts.uid(), facts.mode() & 0o022) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(open_to_others(facts, "chmod go-w")),
+        _ => owned_and_closed(facts, 0o022, "chmod go-w"),
+    }
 }
 
 fn open_to_others(facts: &fs::Metadata, remedy: &str) -> io::Error {

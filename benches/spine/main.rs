@@ -1,13 +1,14 @@
 //! How fast the spine is: a request, an approval and a claim, each its own signed call to the real
 //! server in another process, on SQLite, over plain HTTP on loopback. Also what commands cost people.
 //!
-//! `scripts/bench.sh [PART]...` runs it; the parts are `commands`, `bare`, `lives`, `claims` and `pages`. The load comes
+//! `scripts/bench.sh [PART]...` runs it; the parts are `policy`, `commands`, `bare`, `lives`, `claims` and `pages`. The load comes
 //! from the same machine, so figures compare within one run only.
 
 mod bare;
 mod commands;
 mod load;
 mod pages;
+mod policy;
 mod server;
 mod statements;
 
@@ -42,6 +43,12 @@ fn main() {
         return bare::serve(Path::new(dir));
     }
     let wanted = |part: &str| args.is_empty() || args.iter().any(|arg| arg == part);
+    if wanted("policy") {
+        policy::run();
+    }
+    if args == ["policy"] {
+        return;
+    }
     let dir = tempfile::Builder::new().prefix("ssh-jit-bench-").tempdir().expect("a temporary folder");
     let alice = Person::new(dir.path().join("home"));
     let mut cast = Cast::new(PEOPLE, &alice.policy());

@@ -194,7 +194,7 @@ pub fn policy(input: &[u8]) {
         assert!(u64::from(emergency.max.get()) <= EMERGENCY_LONGEST && !emergency.roles.is_empty());
         assert!(policy.people().keys().all(|person| policy.signer(person, &emergency.key).is_err()), "an everyday key");
     }
-    let _ = policy.doubts();
+    let _ = policy.findings();
 }
 
 /// A service's file that is taken serves plain HTTP where it may only; a person's file is taken or not.

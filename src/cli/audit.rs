@@ -61,7 +61,7 @@ fn list(person: &mut Person<'_>, from: u64, limit: u32) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-fn parse(leaf: &str) -> Result<Event, Failure> {
+pub(super) fn parse(leaf: &str) -> Result<Event, Failure> {
     serde_json::from_str(leaf).map_err(|e| damaged(format!("an event does not parse: {e}")))
 }
 
@@ -70,7 +70,7 @@ fn damaged(what: impl ToString) -> Failure {
 }
 
 /// Asks for every event, a page at a time, up to `size`.
-fn every(
+pub(super) fn every(
     person: &mut Person<'_>,
     size: u64,
     mut each: impl FnMut(u64, EventView) -> Result<(), Failure>,
@@ -94,7 +94,7 @@ fn every(
     Ok(())
 }
 
-fn head(person: &Person<'_>) -> Result<Head, Failure> {
+pub(super) fn head(person: &Person<'_>) -> Result<Head, Failure> {
     let text: SignedText = person.service.api.get("/v1/head")?;
     let signed = Signed::try_from(&text)?;
     signed

@@ -74,6 +74,14 @@ impl Failure {
         self
     }
 
+    /// The same where the policy said no to somebody who may ask: what would pass is the hint.
+    fn denied(mut self) -> Self {
+        let fact = self.message.split_once(": ").map_or(self.message.as_str(), |(_field, fact)| fact);
+        let (fact, hint) = fact.split_once("; ").map_or((fact, None), |(fact, hint)| (fact, Some(hint.to_owned())));
+        (self.message, self.hint) = (format!("denied: {fact}"), hint);
+        self
+    }
+
     /// The same with another exit code.
     #[must_use]
     pub fn exit(mut self, exit: Exit) -> Self {
@@ -92,7 +100,7 @@ impl From<ApiError> for Failure {
             ApiError::Refused { problem, .. } => {
                 let exit = match problem.code.as_str() {
                     "not-eligible" | "unknown-person" => Exit::NotEligible,
-                    "denied" => Exit::Denied,
+                    "denied" | "denied-by-rule" | "conditions" | "daily-max" | "nobody-decides" => Exit::Denied,
                     "lapsed" => Exit::Lapsed,
                     _ => Exit::Failed,
                 };
@@ -101,6 +109,7 @@ impl From<ApiError> for Failure {
                     "stale" | "future" => {
                         failure.hint("compare this machine's clock with the service's: ssh-jit doctor")
                     }
+                    "too-long" | "denied-by-rule" | "conditions" | "daily-max" | "nobody-decides" => failure.denied(),
                     "not-eligible" => failure.hint("ssh-jit roles lists what you may ask for"),
                     "unknown-key" | "not-their-key" => {
                         failure.hint("the policy must list this key at your name; see --identity and --user")

@@ -10,7 +10,7 @@ use crate::domain::trust::Trust;
 use crate::random;
 use crate::store::{self, StoreError};
 
-use super::{Exit, Failure, Ui, ui};
+use super::{Exit, Failure, Ui, policy, ui};
 
 /// What `init` takes.
 #[derive(clap::Args)]
@@ -47,6 +47,7 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
     ca::write_trust(&keys_folder, &signed)?;
     store::create("sqlite:ssh-jit.db", dir)?;
     crate::files::write_private(&dir.join("policy.toml"), POLICY.as_bytes())?;
+    crate::files::write_private(&dir.join("policy.schema.json"), policy::SCHEMA.as_bytes())?;
     crate::files::write_private(&dir.join("ssh-jit.toml"), configuration(args).as_bytes())?;
     let trust = Trust::first_contact(&signed)?;
     report(ui, dir, &trust);

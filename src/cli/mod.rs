@@ -13,6 +13,7 @@ mod login;
 mod passkey;
 mod person;
 mod policy;
+mod policy_files;
 mod receipt;
 mod requests;
 mod roles;
@@ -104,7 +105,7 @@ enum Verb {
     /// Bind a passkey to you, so that you can decide in a browser
     #[command(subcommand)]
     Passkey(passkey::Verb),
-    /// Check a policy file
+    /// Check, explain, test and replay policies
     #[command(subcommand)]
     Policy(policy::Verb),
     /// Read and verify the log
@@ -165,7 +166,7 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Init(args) => init::run(&ui, &args),
         Verb::Serve(args) => serve::run(&ui, &environment, &args),
-        Verb::Policy(verb) => policy::run(&ui, &verb),
+        Verb::Policy(verb) if !matches!(verb, policy::Verb::Replay(_)) => policy::run(&ui, &verb),
         verb => {
             let flags = ClientConfig {
                 server: cli.global.server,
@@ -202,6 +203,7 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Ca(verb) => ca::run(context, &verb),
         Verb::Doctor => Ok(doctor::run(context)),
+        Verb::Policy(policy::Verb::Replay(args)) => policy::replay::run(context, &args),
         Verb::Init(_) | Verb::Serve(_) | Verb::Policy(_) => Ok(Exit::Misuse),
     }
 }

@@ -12,13 +12,12 @@ use zeroize::Zeroizing;
 use crate::ca::{self, Keys, Passphrase};
 use crate::clock::Clock;
 use crate::config::{Environment, ServiceConfig};
-use crate::domain::policy::Policy;
 use crate::files;
 use crate::http::{self, Limits, Tls, TlsError};
 use crate::service::{self, Parts, Service, Settings};
 use crate::store::Store;
 
-use super::{Exit, Failure, Ui, ui};
+use super::{Exit, Failure, Ui, policy_files, ui};
 
 /// What `serve` takes.
 #[derive(clap::Args)]
@@ -50,7 +49,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
         store: Store::open(&config.database, &config.base)?,
         signed_trust: ca::read_trust(&config.ca_keys)?,
         journal: service::open_journal(&config.journal, &keys)?,
-        policy: load_policy(&config.policy)?,
+        policy: policy_files::load(&config.policy)?,
         clock: Clock::System,
         settings,
         keys,
@@ -67,17 +66,6 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
         http::serve(listening, service, end).await?;
         Ok(Exit::Done)
     })
-}
-
-/// Reads the policy file, which nobody else may have written. The error begins with its name.
-fn load_policy(path: &Path) -> Result<Policy, Failure> {
-    parse_policy(path, files::read_trusted(path))
-}
-
-/// A policy from what a file holds. The error begins with the file's name.
-pub(super) fn parse_policy(path: &Path, text: io::Result<String>) -> Result<Policy, Failure> {
-    let text = text.map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
-    Policy::parse(&text).map_err(|e| Failure::new(format!("{}:{e}", path.display())))
 }
 
 /// What HTTPS is served with, if it is.
@@ -134,7 +122,7 @@ async fn reload_on_hangup(service: Arc<Service>, config: ServiceConfig, tls: Opt
 }
 
 async fn reload_policy(service: &Service, path: &Path) -> Result<(), String> {
-    let policy = load_policy(path).map_err(|failure| failure.message)?;
+    let policy = policy_files::load(path).map_err(|failure| failure.message)?;
     service.load_policy(policy, false).await.map_err(|e| e.to_string())
 }
 

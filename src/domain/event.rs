@@ -23,7 +23,7 @@ pub enum EventKind {
     ServiceStarted,
     /// A break-glass journal was begun; `detail` is the epoch of its serials.
     JournalBegun,
-    /// A policy was put into force.
+    /// A policy was put into force; `detail` is the SHA-256 of the one before, unless the service just began.
     PolicyLoaded,
     /// Somebody bought a bearer for reading; `detail` is `oidc` when an identity provider vouched for them.
     SessionOpened,

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::names::{FactName, FactValue};
+use super::names::{FactName, FactValue, Invalid};
 use super::time::Timestamp;
+
+/// In seconds.
+const A_DAY: i64 = 24 * 3600;
 
 /// A fact that somebody stated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,18 @@ impl Facts {
     /// The fact of this name, if it counts at a moment.
     pub fn at(&self, name: &FactName, at: Timestamp) -> Option<&Fact> {
         self.0.get(name).filter(|fact| fact.since <= at && at < fact.until)
+    }
+}
+
+impl Facts {
+    /// Facts as people write them down, `oncall:dba:primary = alice`: each holds for a day from a moment on.
+    pub fn written<'t>(lines: impl IntoIterator<Item = &'t str>, since: Timestamp) -> Result<Self, Invalid> {
+        let fact = |line: &'t str| {
+            let rule = "write it as in oncall:dba:primary = alice";
+            let (name, value) = line.split_once(" = ").ok_or_else(|| Invalid::new("fact", line, rule))?;
+            Ok((name.parse()?, Fact { value: value.parse()?, since, until: since.plus(A_DAY) }))
+        };
+        lines.into_iter().map(fact).collect()
     }
 }
 

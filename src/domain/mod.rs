@@ -13,6 +13,8 @@ pub mod names;
 mod options;
 pub mod passkey;
 pub mod policy;
+pub mod policy_bundle;
+pub mod policy_cases;
 mod policy_file;
 pub mod refusal;
 pub mod remembered;

@@ -1,6 +1,7 @@
 //! The policy: who is who, and who may have what. Parsed from `policy.toml` whole or not at all;
 //! groups are resolved to people once, here, so that every later question is about people.
 
+mod check;
 pub mod conditions;
 pub mod decide;
 pub mod people;
@@ -17,6 +18,7 @@ use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;
 use super::time::{Patience, Seconds};
 
+pub use check::{Finding, Gravity};
 pub use conditions::{Circumstances, Conditions};
 pub use decide::{Asked, Effect, Explained, Met, Rule, Terms};
 pub use people::People;
@@ -38,6 +40,7 @@ pub struct Policy {
     pub(super) duties: BTreeMap<Duty, People>,
     pub(super) claimable: Option<BTreeSet<GroupName>>,
     pub(super) roles: BTreeMap<RoleName, Role>,
+    pub(super) rules: Vec<Arc<Rule>>,
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
     pub(super) revoked_keys: BTreeSet<Digest>,
@@ -93,6 +96,8 @@ pub struct Role {
     pub decide_within: Patience,
     /// How long an approval may stay unclaimed.
     pub claim_within: Patience,
+    /// Where it stands in the policy's text, in bytes.
+    pub place: usize,
 }
 
 /// A key that may break the glass.
@@ -108,6 +113,8 @@ pub struct EmergencyKey {
     pub max: Seconds,
     /// The FIDO key must have asked for PIN or finger.
     pub verify_required: bool,
+    /// Where it stands in the policy's text, in bytes.
+    pub place: usize,
 }
 
 /// What some people do for all.
@@ -151,32 +158,6 @@ impl Policy {
         self.holders.get(fingerprint) == Some(person) && !self.revoked_keys.contains(fingerprint)
     }
 
-    /// What a careful reader would ask about: roles that nobody can have approved, requesters who would
-    /// find nobody to ask, emergency keys that stand alone.
-    pub fn doubts(&self) -> Vec<String> {
-        let mut doubts = Vec::new();
-        for (name, role) in &self.roles {
-            if role.requesters.is_empty() {
-                doubts.push(format!("roles.{name}.requesters: nobody may ask"));
-            }
-            let alone = |who: &&&PersonName| !role.quorum.possible(|d| d != **who && self.decides(d));
-            for requester in role.requesters.all().iter().filter(alone) {
-                let needed = role.quorum.total();
-                doubts.push(format!("roles.{name}.approvers: for {requester} there are fewer than {needed} to decide"));
-            }
-            if self.emergency_keys.iter().filter(|key| key.roles.contains(name)).count() == 1 {
-                doubts.push(format!("emergency_keys: {name} has one only; a second should lie elsewhere"));
-            }
-        }
-        for group in self.claimable.iter().flatten() {
-            let named = |people: &People| people.groups().any(|named| named == group);
-            if !self.duties.values().any(named) && !self.roles.values().any(|role| named(&role.approvers)) {
-                doubts.push(format!("oidc.groups: {group} has no duty and approves nothing, so it shows nobody more"));
-            }
-        }
-        doubts
-    }
-
     pub(super) fn empty(text: &str) -> Self {
         Self {
             digest: Digest::of(text.as_bytes()),
@@ -185,6 +166,7 @@ impl Policy {
             duties: BTreeMap::new(),
             claimable: None,
             roles: BTreeMap::new(),
+            rules: Vec::new(),
             rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
             revoked_keys: BTreeSet::new(),
@@ -210,6 +192,11 @@ impl Policy {
     /// All roles.
     pub fn roles(&self) -> &BTreeMap<RoleName, Role> {
         &self.roles
+    }
+
+    /// The rules of `[[rules]]`, in their order.
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
     }
 
     /// All emergency keys.

@@ -23,6 +23,7 @@ use super::policy::{
     Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, MOST_PRINCIPALS, People, Person, Policy, Quorum, Role,
     Rule, Span,
 };
+use super::policy_bundle::{self, Part as SourcePart, Pattern};
 use super::text::visible;
 use super::time::{LONGEST, Patience, Seconds};
 
@@ -35,6 +36,13 @@ pub struct PolicyError {
     line: usize,
     field: String,
     message: String,
+}
+
+impl PolicyError {
+    /// The included file that it speaks of, with which its text begins; `None` for the first.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
 }
 
 impl fmt::Display for PolicyError {
@@ -57,6 +65,8 @@ type Who = GroupName;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
+    include: Vec<Spanned<Written<Pattern>>>,
     #[serde(default)]
     people: BTreeMap<PersonName, PersonTable>,
     duties: Option<DutiesTable>,
@@ -217,8 +227,8 @@ struct EmergencyTable {
 }
 
 /// A value that the file writes as text, such as `"4h"`, while JSON has a number.
-#[derive(Clone, Copy)]
-struct Written<T>(T);
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written<T>(pub(super) T);
 
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Written<T> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
@@ -245,14 +255,9 @@ impl<'de> Deserialize<'de> for KeyOrFingerprint {
 const DECIDE_WITHIN: Patience = Patience::hours(24);
 const CLAIM_WITHIN: Patience = Patience::hours(4);
 
-/// Stands before each file that another one includes, and is followed by its name.
-pub(super) const INCLUDED: &str = "#@file ";
-
 /// One of the files that make a policy.
 struct Source<'t> {
-    /// Its name, where it is not the first.
-    name: Option<&'t str>,
-    text: &'t str,
+    part: SourcePart<'t>,
     file: File,
 }
 
@@ -278,39 +283,56 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         let file = &mut source.file;
         let (tables, listed) = (std::mem::take(&mut file.roles), file.duties.take().unwrap_or_default());
         duties(&mut policy, &groups, &listed)
-            .and_then(|()| roles(&mut policy, &groups, tables))
+            .and_then(|()| roles(&mut policy, &groups, tables, source.part.start))
             .map_err(|problem| source.at(&problem))?;
     }
     for source in &mut sources {
         let (rules, keys) = (std::mem::take(&mut source.file.rules), std::mem::take(&mut source.file.emergency_keys));
-        self::rules(&mut policy, &groups, rules)
-            .and_then(|()| emergency_keys(&mut policy, keys))
+        self::rules(&mut policy, &groups, rules, source.part.start)
+            .and_then(|()| emergency_keys(&mut policy, keys, source.part.start))
             .map_err(|problem| source.at(&problem))?;
     }
     Ok(policy)
 }
 
 fn sources(text: &str) -> Result<Vec<Source<'_>>, PolicyError> {
-    let mut parts = vec![(None, 0)];
-    for (at, _) in text.match_indices(INCLUDED).filter(|(at, _)| *at == 0 || text.as_bytes()[at - 1] == b'\n') {
-        parts.push((text[at + INCLUDED.len()..].lines().next(), at));
-    }
-    let ends = parts.iter().skip(1).map(|(_, at)| *at).chain([text.len()]).collect::<Vec<_>>();
-    let mut sources = Vec::with_capacity(parts.len());
-    for ((name, start), end) in parts.into_iter().zip(ends) {
-        let (line, rest) =
-            text[start..end].split_once('\n').filter(|_| name.is_some()).unwrap_or(("", &text[start..end]));
-        debug_assert!(name.is_none() || line.starts_with(INCLUDED));
-        let file =
-            toml::from_str(rest).map_err(|e| PolicyError::at(name, rest, &e.span().unwrap_or(0..0), e.message()))?;
-        sources.push(Source { name, text: rest, file });
-    }
+    let parse = |part: SourcePart<'_>| {
+        toml::from_str(part.text)
+            .map_err(|e| PolicyError::at(part.name, part.text, &e.span().unwrap_or(0..0), e.message()))
+    };
+    let parts = policy_bundle::split(text).into_iter();
+    let sources = parts.map(|part| Ok(Source { part, file: parse(part)? })).collect::<Result<Vec<_>, _>>()?;
+    included(&sources)?;
     Ok(sources)
+}
+
+/// The files are those that the first one includes, each once: it alone says what belongs to the policy.
+fn included(sources: &[Source<'_>]) -> Result<(), PolicyError> {
+    let Some((first, others)) = sources.split_first() else { return Ok(()) };
+    let mut before = "";
+    for source in others {
+        if let Some(pattern) = source.file.include.first() {
+            return Err(source.at(&(pattern.span(), "only the first file may include others".to_owned())));
+        }
+        let name = source.part.name.unwrap_or_default();
+        if !first.file.include.iter().any(|pattern| pattern.get_ref().0.matches(name)) {
+            return Err(source.at(&(0..0, "the first file does not include this one".to_owned())));
+        }
+        if before >= name {
+            return Err(source.at(&(0..0, format!("it stands behind {before}; files are sorted by name"))));
+        }
+        before = name;
+    }
+    let there = |pattern: &Pattern| others.iter().any(|source| source.part.name == Some(pattern.as_str()));
+    match first.file.include.iter().find(|p| !p.get_ref().0.is_wild() && !there(&p.get_ref().0)) {
+        Some(missing) => Err(first.at(&(missing.span(), format!("{} is not there", missing.get_ref().0)))),
+        None => Ok(()),
+    }
 }
 
 impl Source<'_> {
     fn at(&self, (span, message): &Problem) -> PolicyError {
-        PolicyError::at(self.name, self.text, span, message)
+        PolicyError::at(self.part.name, self.part.text, span, message)
     }
 }
 
@@ -319,7 +341,7 @@ fn once(sources: &[Source<'_>], table: &str, has: impl Fn(&File) -> bool) -> Res
     match sources.iter().filter(|source| has(&source.file)).nth(1) {
         None => Ok(()),
         Some(second) => {
-            let header = second.text.find(&format!("[{table}")).unwrap_or(0);
+            let header = second.part.text.find(&format!("[{table}")).unwrap_or(0);
             Err(second.at(&(header..header, format!("another file has the table {table} already"))))
         }
     }
@@ -364,13 +386,24 @@ fn duties(policy: &mut Policy, groups: &Groups, table: &DutiesTable) -> Result<(
     Ok(())
 }
 
-fn roles(policy: &mut Policy, groups: &Groups, tables: BTreeMap<RoleName, Spanned<RoleTable>>) -> Result<(), Problem> {
+/// `start` is where the file begins in the policy's whole text.
+fn roles(
+    policy: &mut Policy,
+    groups: &Groups,
+    tables: BTreeMap<RoleName, Spanned<RoleTable>>,
+    start: usize,
+) -> Result<(), Problem> {
     for (name, table) in tables {
         let span = table.span();
         if policy.roles.contains_key(&name) {
             return Err((span, format!("another file has {name} already")));
         }
-        let role = role(policy, groups, table.into_inner(), span)?;
+        let place = start + span.start;
+        let mut role = role(policy, groups, table.into_inner(), span)?;
+        role.place = place;
+        for own in role.rules.iter_mut().filter_map(Arc::get_mut) {
+            own.place = place;
+        }
         policy.roles.insert(name, role);
     }
     Ok(())
@@ -425,6 +458,7 @@ fn role(policy: &Policy, groups: &Groups, mut table: RoleTable, span: Span) -> R
         verify_required: table.verify_required,
         decide_within: table.decide_within.map_or(DECIDE_WITHIN, |w| w.0),
         claim_within: table.claim_within.map_or(CLAIM_WITHIN, |w| w.0),
+        place: 0,
     })
 }
 
@@ -488,11 +522,12 @@ fn own_rule(policy: &Policy, groups: &Groups, hosts: &[HostName], table: Automat
         hosts: unique(&table.hosts)?,
         conditions: conditions(table.when)?,
         because: String::new(),
+        place: 0,
     })
 }
 
 /// Hands each rule to the roles that it is over.
-fn rules(policy: &mut Policy, groups: &Groups, tables: Vec<Spanned<RuleTable>>) -> Result<(), Problem> {
+fn rules(policy: &mut Policy, groups: &Groups, tables: Vec<Spanned<RuleTable>>, start: usize) -> Result<(), Problem> {
     for table in tables {
         let span = table.span();
         let mut table = table.into_inner();
@@ -504,7 +539,8 @@ fn rules(policy: &mut Policy, groups: &Groups, tables: Vec<Spanned<RuleTable>>) 
         if let Some(unknown) = over.iter().flatten().find(|role| !policy.roles.contains_key(role.get_ref())) {
             return Err((unknown.span(), format!("there is no role {}", unknown.get_ref())));
         }
-        let rule = Arc::new(rule(policy, groups, table, &span)?);
+        let rule = Arc::new(Rule { place: start + span.start, ..rule(policy, groups, table, &span)? });
+        policy.rules.push(Arc::clone(&rule));
         let Some(over) = over else {
             let general = policy.roles.values_mut().filter(|role| !role.sensitive || rule.effect == Effect::Deny);
             general.for_each(|role| role.rules.push(Arc::clone(&rule)));
@@ -535,6 +571,7 @@ fn rule(policy: &Policy, groups: &Groups, table: RuleTable, span: &Span) -> Resu
         hosts: unique(&table.hosts)?,
         conditions: conditions(table.when)?,
         because: table.because.map(check_line).transpose()?.unwrap_or_default(),
+        place: 0,
     })
 }
 
@@ -552,10 +589,11 @@ fn rule_fits(role: &Role, rule: &Rule) -> Result<(), String> {
     }
 }
 
-fn emergency_keys(policy: &mut Policy, tables: Vec<EmergencyTable>) -> Result<(), Problem> {
+fn emergency_keys(policy: &mut Policy, tables: Vec<EmergencyTable>, start: usize) -> Result<(), Problem> {
     for table in tables {
+        let place = start + table.person.span().start;
         let emergency = emergency_key(policy, table)?;
-        policy.emergency_keys.push(emergency);
+        policy.emergency_keys.push(EmergencyKey { place, ..emergency });
     }
     Ok(())
 }
@@ -592,6 +630,7 @@ fn emergency_key(policy: &Policy, table: EmergencyTable) -> Result<EmergencyKey,
         roles: table.roles.into_iter().map(Spanned::into_inner).collect(),
         max,
         verify_required: table.verify_required,
+        place: 0,
     })
 }
 
@@ -659,7 +698,7 @@ fn check_line(text: Spanned<String>) -> Result<String, Problem> {
 
 impl PolicyError {
     /// Finds line and field of a place in the file: the last table header above it, and the key on its line.
-    fn at(file: Option<&str>, text: &str, span: &Span, message: &str) -> Self {
+    pub(super) fn at(file: Option<&str>, text: &str, span: &Span, message: &str) -> Self {
         let before = text.get(..span.start.min(text.len())).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let mut field = String::new();

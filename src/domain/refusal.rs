@@ -58,9 +58,9 @@ refusals! {
     /// A rule of the policy says no, for those who may ask at all.
     DeniedByRule { role: RoleName, rule: RuleName, because: String } = "denied-by-rule", "role: {role} is denied by the rule {rule}{because}";
     /// A condition of the role does not hold.
-    Conditions { role: RoleName, would: String } = "conditions", "role: {role} can be had {would}";
+    Conditions { role: RoleName, would: String } = "conditions", "role: a condition of {role} does not hold; it can be had {would}";
     /// Too much of a role in a day.
-    DailyMax { role: RoleName, most: Seconds, left: String } = "daily-max", "seconds: one person may have {role} for {most} in 24 hours, and {left} is left of it";
+    DailyMax { role: RoleName, most: Seconds, left: String } = "daily-max", "seconds: one person may have {role} for {most} in 24 hours; {left} is left of it";
     /// There are not enough people who could approve.
     NobodyDecides { role: RoleName, would: String } = "nobody-decides", "role: nobody could approve this for {role}{would}";
     /// A host that the role does not have.
@@ -79,6 +79,8 @@ refusals! {
     TooManyPending { most: u32 } = "too-many-pending", "person: {most} requests are waiting already; withdraw one first";
     /// No request of that id that the caller may see.
     UnknownRequest = "unknown-request", "request: there is none of this id that you may see";
+    /// No policy of that name was ever in force here.
+    UnknownPolicy = "unknown-policy", "sha256: no such policy was in force here";
     /// A request with this id exists.
     IdTaken = "id-taken", "id: a request of this id exists; make a new one";
     /// The digest names other bytes than the stored request.

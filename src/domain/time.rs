@@ -74,6 +74,14 @@ impl Timestamp {
         self.0 - earlier.0
     }
 
+    /// What a person typed: any form of RFC 3339, such as `2026-11-22T11:01:58+01:00`.
+    pub fn from_typed(text: &str) -> Result<Self, Invalid> {
+        let parsed = DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp());
+        let rule = "write it as 2026-11-22T10:01:58Z or 2026-11-22T11:01:58+01:00";
+        let seconds = parsed.filter(|seconds| RANGE.contains(seconds));
+        seconds.map(Self).ok_or_else(|| Invalid::new("time", text, rule))
+    }
+
     /// The same instant for chrono.
     pub fn to_utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.0, 0).unwrap_or_default()

@@ -83,7 +83,7 @@ impl From<Refusal> for Failure {
 
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::UnknownRequest => StatusCode::NOT_FOUND,
+        Refusal::UnknownRequest | Refusal::UnknownPolicy => StatusCode::NOT_FOUND,
         Refusal::Lapsed { .. } => StatusCode::GONE,
         Refusal::TooManyPending { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Replayed

@@ -10,13 +10,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use crate::domain::digest::Digest;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    Certified, Changed, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, ReceiptView, RequestView, RoleView,
-    SessionView, SignedText, Submitted,
+    Certified, Changed, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, PolicyView, ReceiptView,
+    RequestView, RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -199,6 +200,22 @@ fn first() -> u64 {
 
 fn most() -> u32 {
     1000
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichPolicy {
+    sha256: Option<Digest>,
+}
+
+/// The policy that is in force, or one that was.
+pub(super) async fn policy(
+    State(service): On,
+    Reader(caller): Reader,
+    Query(which): Query<WhichPolicy>,
+) -> Answer<PolicyView> {
+    let (sha256, text) = service.policy_text(&caller, which.sha256).await?;
+    Ok(Json(PolicyView { sha256, text }))
 }
 
 pub(super) async fn events(

@@ -179,6 +179,7 @@ impl Service {
     pub async fn load_policy(&self, policy: Policy, starting: bool) -> Result<(), Error> {
         let now = self.clock.now();
         let (digest, text) = (policy.digest(), policy.text().to_owned());
+        let before = (!starting).then(|| self.policy().digest().to_string());
         self.store
             .write(move |tx| {
                 let sql = "INSERT INTO policies (sha256, text) VALUES (?1, ?2) ON CONFLICT (sha256) DO NOTHING";
@@ -187,7 +188,8 @@ impl Service {
                     let version = Some(env!("CARGO_PKG_VERSION").to_owned());
                     events::append(tx, Event { detail: version, ..Event::new(EventKind::ServiceStarted, now) })?;
                 }
-                events::append(tx, Event { policy: Some(digest), ..Event::new(EventKind::PolicyLoaded, now) })?;
+                let loaded = Event::new(EventKind::PolicyLoaded, now);
+                events::append(tx, Event { policy: Some(digest), detail: before.clone(), ..loaded })?;
                 Ok::<_, StoreError>(())
             })
             .await?;

@@ -257,8 +257,7 @@ impl Service {
                     return Ok::<_, Error>((current.text().to_owned(), statements, enrolments, None));
                 };
                 statements.push(statements::load(tx, &planned.claim)?);
-                let sql = "SELECT text FROM policies WHERE sha256 = ?1";
-                let text = tx.first(sql, &[(&planned.policy).into()], |row| row.text(0))?;
+                let text = policy_text(tx, &planned.policy)?;
                 let text = text.ok_or_else(|| StoreError::nonsense("policies", &planned.policy, "text"))?;
                 Ok((text, statements, enrolments, Some(planned.tbs)))
             })
@@ -266,6 +265,17 @@ impl Service {
         let head = self.head().await?;
         let events = self.proven(id.clone(), head.size).await?;
         Ok(Receipt { policy, statements, enrolments, tbs, head, events })
+    }
+
+    /// A policy that was in force, by its SHA-256, or the one that is; for auditors and administrators.
+    pub async fn policy_text(&self, caller: &Caller, sha256: Option<Digest>) -> Result<(Digest, String), Error> {
+        caller.needs(&[Duty::Auditors, Duty::Admins])?;
+        let now = self.policy();
+        let Some(wanted) = sha256.filter(|wanted| *wanted != now.digest()) else {
+            return Ok((now.digest(), now.text().to_owned()));
+        };
+        let found = self.store.read(move |tx| policy_text(tx, &wanted)).await?;
+        found.map(|text| (wanted, text)).ok_or_else(|| Refusal::UnknownPolicy.into())
     }
 
     /// Broken glass, newest first. Everybody hears of it.
@@ -313,6 +323,10 @@ impl Service {
             signed: stored.signed,
         })
     }
+}
+
+fn policy_text(tx: &mut Tx<'_>, sha256: &Digest) -> Result<Option<String>, StoreError> {
+    tx.first("SELECT text FROM policies WHERE sha256 = ?1", &[sha256.into()], |row| row.text(0))
 }
 
 fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyInfo, Error> {

@@ -131,6 +131,14 @@ pub struct RequestView {
     pub events: Vec<Event>,
 }
 
+/// A policy that was in force once, or is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct PolicyView {
+    pub sha256: Digest,
+    pub text: String,
+}
+
 /// The most that an approval of a request may give.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are named after what they hold")]

@@ -16,6 +16,7 @@ mod oidc;
 mod openssh;
 mod passkey;
 mod policy_changes;
+mod policy_table;
 mod races;
 mod refused_decisions;
 mod refused_requests;

@@ -304,3 +304,21 @@ fn the_listener_sweeps_and_ends() {
     assert!(bench.try_elsewhere(address, "/v1/now").is_err(), "nobody listens there any more");
     bench.refuses("lapsed", || bench.approve("carol", &asked));
 }
+
+/// What decided once can be read by those who read the log, whole and under its name.
+#[test]
+fn policies_that_were_in_force_are_kept() {
+    let bench = Bench::new();
+    let old = bench.service().policy();
+    bench.load_policy(&format!("# another\n{}", policy()));
+    let olga = bench.session("olga");
+    let path = |sha256: &str| format!("/v1/policies?sha256={}", sha256.replace('+', "%2B"));
+    let kept = bench.get(&path(&old.digest().to_string()), &olga).ok().json();
+    assert_eq!((kept["text"].as_str(), kept["sha256"].as_str()), (Some(old.text()), Some(&*old.digest().to_string())));
+    let now = bench.get("/v1/policies", &olga).ok().json();
+    assert_eq!(now["sha256"], bench.service().policy().digest().to_string());
+    let never = ssh_jit::domain::digest::Digest::of(b"never").to_string();
+    bench.turns_away(404, "unknown-policy", || bench.get(&path(&never), &olga));
+    let alice = bench.session("alice");
+    bench.turns_away(403, "no-duty", || bench.get("/v1/policies", &alice));
+}

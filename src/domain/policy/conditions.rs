@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use chrono::{Datelike as _, NaiveTime, Timelike as _, Weekday};
+use chrono::{Datelike as _, NaiveDate, NaiveTime, Timelike as _, Weekday};
 use chrono_tz::Tz;
 use ipnet::IpNet;
 use regex_lite::Regex;
@@ -27,7 +27,7 @@ pub struct Circumstances<'a> {
 }
 
 /// What must be so. Without a condition it always is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Conditions {
     /// The networks to come from; any when empty.
     pub from: Vec<IpNet>,
@@ -39,50 +39,56 @@ pub struct Conditions {
     pub facts: Vec<FactPattern>,
 }
 
-/// What is missing, said so that it can be mended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unmet {
-    /// Another address.
-    From(String),
-    /// Another time.
-    Hours(String),
-    /// A ticket.
-    Ticket(String),
-    /// A fact.
-    Fact(String),
+/// A condition that does not hold, said so that it can be mended.
+#[derive(Debug, Clone, Copy)]
+enum Unmet<'c> {
+    From(&'c [IpNet]),
+    Hours(&'c [Hours]),
+    Ticket(&'c TicketPattern),
+    Fact(&'c FactPattern, &'c Asked<'c>),
 }
 
-impl fmt::Display for Unmet {
+impl fmt::Display for Unmet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::From(networks) => write!(f, "from {networks}"),
-            Self::Hours(hours) => f.write_str(hours),
+            Self::From(networks) => write!(f, "from {}", joined(networks, " or ")),
+            Self::Hours(hours) => f.write_str(&joined(hours, " or ")),
             Self::Ticket(pattern) => write!(f, "with a ticket like {pattern}"),
-            Self::Fact(fact) => write!(f, "while {fact}"),
+            Self::Fact(pattern, asked) => write!(f, "while {}", pattern.filled(asked)),
         }
     }
 }
 
 impl Conditions {
-    /// What of this does not hold for a request at a moment; nothing when all of it does.
-    pub fn unmet(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Vec<Unmet> {
-        let mut unmet = Vec::new();
+    /// Whether all of this holds for a request at a moment.
+    pub fn hold(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> bool {
+        self.each_unmet(asked, at, around).next().is_none()
+    }
+
+    /// What of this does not hold, in words; nothing when all of it does.
+    pub fn unmet(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Vec<String> {
+        self.each_unmet(asked, at, around).map(|unmet| unmet.to_string()).collect()
+    }
+
+    fn each_unmet<'c>(
+        &'c self,
+        asked: &'c Asked<'c>,
+        at: Timestamp,
+        around: &'c Circumstances<'c>,
+    ) -> impl Iterator<Item = Unmet<'c>> {
         // ::ffff:10.0.0.1 is 10.0.0.1, whichever way the listener shows it.
         let inside = |from: IpAddr| self.from.iter().any(|network| network.contains(&from.to_canonical()));
-        if !self.from.is_empty() && !around.from.is_some_and(inside) {
-            unmet.push(Unmet::From(joined(&self.from, " or ")));
-        }
-        if !self.hours.is_empty() && !self.hours.iter().any(|hours| hours.hold(at)) {
-            unmet.push(Unmet::Hours(joined(&self.hours, " or ")));
-        }
-        if let Some(pattern) =
-            self.ticket.as_ref().filter(|pattern| !asked.ticket.is_some_and(|t| pattern.fits(t.as_str())))
-        {
-            unmet.push(Unmet::Ticket(pattern.to_string()));
-        }
-        let missing = self.facts.iter().filter(|pattern| pattern.until(asked, at, around.facts).is_none());
-        unmet.extend(missing.map(|pattern| Unmet::Fact(pattern.filled(asked))));
-        unmet
+        let from = !self.from.is_empty() && !around.from.is_some_and(inside);
+        let hours = move || !self.hours.is_empty() && !self.hours.iter().any(|hours| hours.hold(at));
+        let unfit = |pattern: &&TicketPattern| !asked.ticket.is_some_and(|ticket| pattern.fits(ticket.as_str()));
+        let facts = self.facts.iter().filter(move |pattern| pattern.until(asked, at, around.facts).is_none());
+        // What costs more to look at comes later.
+        let ticket = self.ticket.iter().filter(move |pattern| unfit(pattern)).map(Unmet::Ticket);
+        from.then_some(Unmet::From(&self.from))
+            .into_iter()
+            .chain(std::iter::once_with(move || hours().then_some(Unmet::Hours(&self.hours))).flatten())
+            .chain(ticket)
+            .chain(facts.map(|pattern| Unmet::Fact(pattern, asked)))
     }
 
     /// Each condition in words.
@@ -102,6 +108,25 @@ impl Conditions {
     /// Whether there is no condition.
     pub fn is_empty(&self) -> bool {
         self.from.is_empty() && self.hours.is_empty() && self.ticket.is_none() && self.facts.is_empty()
+    }
+
+    /// Whether these hold wherever `other` do, as far as that can be told from how they are written.
+    pub(in crate::domain) fn cover(&self, other: &Self) -> bool {
+        let within = |inner: &IpNet| self.from.iter().any(|outer| outer.contains(inner));
+        let from = self.from.is_empty() || !other.from.is_empty() && other.from.iter().all(within);
+        let known = |hours: &Hours| self.hours.contains(hours);
+        let hours = self.hours.is_empty() || !other.hours.is_empty() && other.hours.iter().all(known);
+        let ticket = self.ticket.is_none() || self.ticket == other.ticket;
+        from && hours && ticket && self.facts.iter().all(|fact| other.facts.contains(fact))
+    }
+
+    /// Whether the two have hours that never come together. Looks through a year, in which each clock is changed.
+    pub(in crate::domain) fn never_meet(&self, other: &Self) -> bool {
+        let meet = |ours: &[Hours], theirs: &[Hours]| {
+            ours.iter().flat_map(Hours::begins).any(|begin| theirs.iter().any(|hours| hours.hold(begin)))
+        };
+        let both = !self.hours.is_empty() && !other.hours.is_empty();
+        both && !meet(&self.hours, &other.hours) && !meet(&other.hours, &self.hours)
     }
 }
 
@@ -155,6 +180,18 @@ impl Hours {
     }
 }
 
+impl Hours {
+    /// The instants in 2026 at which they begin, but for those that clocks leave out.
+    fn begins(&self) -> impl Iterator<Item = Timestamp> {
+        let first = NaiveDate::from_ymd_opt(2026, 1, 1).unwrap_or_default();
+        let days = first.iter_days().take(366).filter(|day| self.days.contains(&day.weekday()));
+        let begin = |day: NaiveDate| {
+            day.and_hms_opt(self.from / 60, self.from % 60, 0)?.and_local_timezone(self.zone).earliest()
+        };
+        days.filter_map(begin).map(|begin| Timestamp::from_unix(begin.timestamp()))
+    }
+}
+
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days: Vec<String> = self.days.iter().map(|day| day.to_string().to_ascii_lowercase()).collect();
@@ -194,6 +231,12 @@ fn shown(minutes: u32) -> String {
 pub struct TicketPattern {
     text: String,
     regex: Regex,
+}
+
+impl PartialEq for TicketPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
 
 impl TicketPattern {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::conditions::{Circumstances, Conditions, Unmet};
+use super::conditions::{Circumstances, Conditions};
 use super::people::People;
 use super::quorum::Quorum;
 use super::{Policy, Role};
@@ -52,6 +52,8 @@ pub struct Rule {
     pub conditions: Conditions,
     /// One line for people.
     pub because: String,
+    /// Where it stands in the policy's text, in bytes.
+    pub place: usize,
 }
 
 /// What a rule does.
@@ -106,7 +108,7 @@ impl fmt::Display for Met {
         let Self { rule, does, missing } = self;
         match missing.as_slice() {
             [] => write!(f, "{rule}: {does}"),
-            missing => write!(f, "{rule}: does not apply ({does} {})", missing.join(" and ")),
+            missing => write!(f, "{rule}: does not hold; it {does} {}", missing.join(" and ")),
         }
     }
 }
@@ -122,6 +124,23 @@ pub struct Explained {
     pub would: Vec<String>,
 }
 
+impl Explained {
+    /// The outcome as one line.
+    pub fn verdict(&self) -> String {
+        match &self.outcome {
+            Ok(Terms { by: Some(rule), seconds, .. }) => {
+                format!("approved for {seconds} by the rule {rule}, without asking")
+            }
+            Ok(terms) => format!("waits for {}, for {}", plural(terms.approvals(), "approval"), terms.seconds),
+            Err(refusal) => format!("denied: {refusal}"),
+        }
+    }
+}
+
+fn plural(count: u32, what: &str) -> String {
+    if count == 1 { format!("{count} {what}") } else { format!("{count} {what}s") }
+}
+
 /// Hears of each rule that is met.
 type Tell<'t> = dyn FnMut(&dyn Fn() -> Met) + 't;
 
@@ -135,10 +154,33 @@ impl Policy {
     pub fn explain(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Explained {
         let mut met = Vec::new();
         let outcome = self.walk(asked, at, around, &mut |tell| met.push(tell()));
-        let eligible = self.roles.get(asked.role).filter(|role| role.requesters.contains(asked.person));
-        let automatic = outcome.as_ref().is_ok_and(|terms| terms.by.is_some());
-        let would = eligible.filter(|_| !automatic).map(|role| role.would_pass(asked, at, around)).unwrap_or_default();
+        let would = self.would(asked, at, around, &outcome);
         Explained { met, outcome, would }
+    }
+
+    /// What would pass without asking anybody: only where nothing else stands in the way.
+    fn would(
+        &self,
+        asked: &Asked<'_>,
+        at: Timestamp,
+        around: &Circumstances<'_>,
+        outcome: &Result<Terms, Refusal>,
+    ) -> Vec<String> {
+        let Some(role) = self.roles.get(asked.role) else { return Vec::new() };
+        match outcome {
+            Ok(terms) if terms.by.is_some() => Vec::new(),
+            Ok(_) | Err(Refusal::NobodyDecides { .. }) => role.would_pass(asked, at, around),
+            Err(Refusal::TooLong { most, .. }) => {
+                let shorter = Asked { seconds: Some(*most), ..*asked };
+                let outcome = self.terms(&shorter, at, around);
+                if outcome.is_err() {
+                    self.would(&shorter, at, around, &outcome)
+                } else {
+                    role.would_pass(asked, at, around)
+                }
+            }
+            Err(_) => Vec::new(),
+        }
     }
 
     fn walk(
@@ -167,13 +209,13 @@ impl Policy {
         };
         for rule in &role.rules {
             let Effect::Automatic { max } = rule.effect else { continue };
-            let missing = rule.missing(asked, &hosts, at, around, Some((seconds, max)));
+            let length = Some((seconds, max));
             tell(&|| Met {
-                rule: rule.place(asked.role),
+                rule: rule.field(asked.role),
                 does: "approves without asking anybody",
-                missing: missing.clone(),
+                missing: rule.missing(asked, &hosts, at, around, length),
             });
-            if missing.is_empty() {
+            if rule.holds(asked, &hosts, at, around, length) {
                 return Ok(terms(Quorum::default(), Some(rule.name.clone()), rule.conditions.end(asked, at, around)));
             }
         }
@@ -204,9 +246,9 @@ impl Role {
         tell: &mut Tell<'_>,
     ) -> Result<(), Refusal> {
         for rule in self.rules.iter().filter(|rule| rule.effect == Effect::Deny) {
-            let missing = rule.missing(asked, hosts, at, around, None);
-            tell(&|| Met { rule: rule.place(asked.role), does: "denies", missing: missing.clone() });
-            if missing.is_empty() {
+            let missing = || rule.missing(asked, hosts, at, around, None);
+            tell(&|| Met { rule: rule.field(asked.role), does: "denies", missing: missing() });
+            if rule.holds(asked, hosts, at, around, None) {
                 let because = if rule.because.is_empty() { String::new() } else { format!(": {}", rule.because) };
                 return Err(Refusal::DeniedByRule { role: asked.role.clone(), rule: rule.name.clone(), because });
             }
@@ -224,10 +266,9 @@ impl Role {
         if self.conditions.is_empty() {
             return Ok(());
         }
-        let unmet = self.conditions.unmet(asked, at, around);
-        let missing: Vec<String> = unmet.iter().map(ToString::to_string).collect();
-        tell(&|| Met { rule: format!("roles.{}", asked.role), does: "can be had", missing: missing.clone() });
-        if unmet.is_empty() {
+        let missing = self.conditions.unmet(asked, at, around);
+        tell(&|| Met { rule: format!("roles.{}.when", asked.role), does: "can be had", missing: missing.clone() });
+        if missing.is_empty() {
             return Ok(());
         }
         Err(Refusal::Conditions { role: asked.role.clone(), would: missing.join(" and ") })
@@ -264,7 +305,22 @@ impl Role {
 }
 
 impl Rule {
-    /// What is missing for the rule to hold.
+    /// Whether it holds for a request. Whoever denies needs one of its hosts to be asked for, the others all.
+    fn holds(
+        &self,
+        asked: &Asked<'_>,
+        hosts: &[HostName],
+        at: Timestamp,
+        around: &Circumstances<'_>,
+        length: Option<(Seconds, Seconds)>,
+    ) -> bool {
+        self.people.as_ref().is_none_or(|people| people.contains(asked.person))
+            && self.is_over(hosts)
+            && length.is_none_or(|(seconds, max)| seconds <= max)
+            && self.conditions.hold(asked, at, around)
+    }
+
+    /// What is missing for the rule to hold, in words; nothing when it does.
     fn missing(
         &self,
         asked: &Asked<'_>,
@@ -277,21 +333,51 @@ impl Rule {
         if self.people.as_ref().is_some_and(|people| !people.contains(asked.person)) {
             missing.push("for other people".to_owned());
         }
-        let named = |host: &HostName| self.hosts.contains(host);
-        let there = if self.effect == Effect::Deny { hosts.iter().any(named) } else { hosts.iter().all(named) };
-        if !self.hosts.is_empty() && !there {
+        if !self.is_over(hosts) {
             let hosts: Vec<&str> = self.hosts.iter().map(HostName::as_str).collect();
             missing.push(format!("with --host {}", hosts.join(" or ")));
         }
         if let Some((_, max)) = length.filter(|(seconds, max)| seconds > max) {
             missing.push(format!("with --for {max}"));
         }
-        missing.extend(self.conditions.unmet(asked, at, around).iter().map(Unmet::to_string));
+        missing.extend(self.conditions.unmet(asked, at, around));
         missing
     }
 
+    fn is_over(&self, hosts: &[HostName]) -> bool {
+        let named = |host: &HostName| self.hosts.contains(host);
+        match self.effect {
+            _ if self.hosts.is_empty() => true,
+            Effect::Deny => hosts.iter().any(named),
+            // A role without hosts opens all of them, and not those of the rule.
+            Effect::Automatic { .. } => !hosts.is_empty() && hosts.iter().all(named),
+        }
+    }
+
+    /// Whether it says all that `other` says, wherever that holds over a role.
+    pub(super) fn covers(&self, other: &Self, role: &Role) -> bool {
+        let people = match (&self.people, &other.people) {
+            (None, _) => true,
+            (Some(ours), Some(theirs)) => ours.name_all_of(theirs),
+            (Some(_), None) => false,
+        };
+        let theirs = if other.hosts.is_empty() { &role.hosts } else { &other.hosts };
+        let hosts = self.hosts.is_empty() || !theirs.is_empty() && theirs.iter().all(|host| self.hosts.contains(host));
+        let length = match (self.effect, other.effect) {
+            (Effect::Automatic { max: ours }, Effect::Automatic { max: theirs }) => ours >= theirs.min(role.max),
+            (Effect::Deny, _) => true,
+            (Effect::Automatic { .. }, Effect::Deny) => false,
+        };
+        people && hosts && length && self.conditions.cover(&other.conditions)
+    }
+
+    /// Whether it holds for the very same requests as `other`, whatever either does then.
+    pub(super) fn meets_the_same(&self, other: &Self) -> bool {
+        (&self.people, &self.hosts, &self.conditions) == (&other.people, &other.hosts, &other.conditions)
+    }
+
     /// Where it stands in the policy.
-    fn place(&self, role: &RoleName) -> String {
+    pub(super) fn field(&self, role: &RoleName) -> String {
         if self.name.as_str() == AUTOMATIC { format!("roles.{role}.automatic") } else { format!("rules.{}", self.name) }
     }
 }

@@ -59,6 +59,12 @@ impl People {
         self.groups.keys()
     }
 
+    /// Whether each name that stands in `other` stands here, too.
+    pub(in crate::domain) fn name_all_of(&self, other: &Self) -> bool {
+        other.groups.keys().all(|group| self.groups.contains_key(group))
+            && other.named.iter().all(|person| self.contains(person))
+    }
+
     /// Whether one of these groups, which a provider claims for somebody, is among them. Good for reading alone.
     pub fn names_any_of(&self, claimed: &BTreeSet<GroupName>) -> bool {
         claimed.iter().any(|group| self.groups.contains_key(group))

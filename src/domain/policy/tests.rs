@@ -107,7 +107,7 @@ fn a_table_has_its_fields_and_no_others() {
         (
             "[duties]",
             "[duty]",
-            "21: duty: unknown field `duty`, expected one of `people`, `duties`, `oidc`, `roles`, `rules`, `emergency_keys`, `revoked_keys`",
+            "21: duty: unknown field `duty`, expected one of `include`, `people`, `duties`, `oidc`, `roles`, `rules`, `emergency_keys`, `revoked_keys`",
         ),
         (
             "admins =",
@@ -497,9 +497,9 @@ fn groups_that_can_be_claimed() {
     let db = &policy.roles()[&role("db-prod")];
     assert_eq!(db.approvers.groups().cloned().collect::<BTreeSet<_>>(), group("dba"), "robot is no group");
     assert_eq!(db.approvers, with(same.0, same.1, "").unwrap().roles()[&role("db-prod")].approvers);
-    assert!(policy.doubts().iter().all(|doubt| !doubt.starts_with("oidc")));
+    assert!(policy.findings().iter().all(|finding| !finding.field.starts_with("oidc")));
     let unused = with(same.0, same.1, "\n[oidc]\ngroups = [\"audit\"]\n").unwrap();
-    assert!(unused.doubts().iter().any(|doubt| doubt.starts_with("oidc.groups: audit has no duty")));
+    assert!(unused.findings().iter().any(|finding| finding.code == "idle-claim"));
 
     let refused = |oidc: &str| with(same.0, same.1, oidc).map(|_| ()).unwrap_err().to_string();
     let line = policy_text().matches('\n').count() + 3;
@@ -532,4 +532,98 @@ fn damaged_policies_are_refused_in_words() {
             }
         }
     }
+}
+
+/// Editors know each key that is read, and no other. What is read says an error that lists it.
+#[test]
+fn the_schema_has_the_keys_that_are_read() {
+    let text = include_str!("../../../docs/policy.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(text).unwrap();
+    let role = "[roles.x]\nprincipals = [\"x\"]\nmax = \"1h\"\n";
+    let tables = [
+        ("", "zz = 1\n".to_owned()),
+        ("person", "[people.x]\nzz = 1\n".to_owned()),
+        ("duties", "[duties]\nzz = 1\n".to_owned()),
+        ("role", format!("{role}zz = 1\n")),
+        ("automatic", format!("{role}automatic = {{ max = \"1h\", zz = 1 }}\n")),
+        ("part", format!("{role}agree = [{{ of = [], zz = 1 }}]\n")),
+        ("when", format!("{role}when = {{ zz = 1 }}\n")),
+        ("hours", format!("{role}when = {{ hours = [{{ zz = 1 }}] }}\n")),
+        ("rule", "[[rules]]\nzz = 1\n".to_owned()),
+        ("emergency_key", "[[emergency_keys]]\nzz = 1\n".to_owned()),
+    ];
+    for (table, text) in tables {
+        let error = Policy::parse(&text).map(|_| ()).unwrap_err().to_string();
+        let (_, read) = error.split_once("expected ").unwrap_or_else(|| panic!("{table}: {error}"));
+        let read: BTreeSet<&str> = read.split('`').skip(1).step_by(2).collect();
+        let known = if table.is_empty() { &schema["properties"] } else { &schema["$defs"][table]["properties"] };
+        let known: BTreeSet<&str> = known.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(known, read, "docs/policy.schema.json: {table}");
+    }
+    assert_eq!(schema["$defs"]["oidc"]["properties"].as_object().unwrap().keys().collect::<Vec<_>>(), ["groups"]);
+}
+
+/// All of no hosts are among those of a rule; that must not open a role without hosts.
+#[test]
+fn a_rule_for_hosts_opens_no_role_without() {
+    let rule = "[[rules]]\nname = \"lab\"\neffect = \"automatic\"\nmax = \"1h\"\nhosts = [\"db1\"]\n";
+    let policy = Policy::parse(&(policy_text() + rule)).unwrap();
+    let by = |asked: &str, hosts: &[&str]| {
+        let terms = terms_for(&policy, ("alice", asked), hosts, &[], Some(seconds(3600)));
+        terms.unwrap().by.map(|rule| rule.to_string())
+    };
+    assert_eq!(by("db-prod", &["db1"]).as_deref(), Some("lab"));
+    assert_eq!((by("db-prod", &["db1", "db2"]), by("db-prod", &[]), by("web", &[])), (None, None, None));
+}
+
+/// Whatever is said to pass without asking passes, when the length is all that is missing.
+#[test]
+fn what_would_pass_passes() {
+    let policy = policy();
+    let (alice, db) = (person("alice"), role("db-prod"));
+    for length in [901, 3600, 14_400, 14_401, 43_200] {
+        let asked = Asked {
+            person: &alice,
+            role: &db,
+            hosts: &[],
+            principals: &[],
+            seconds: Some(seconds(length)),
+            ticket: None,
+        };
+        assert_eq!(policy.explain(&asked, at(0), &unknown()).would, ["with --for 15m"], "{length}");
+        let shorter = Asked { seconds: Some(seconds(900)), ..asked };
+        let passes = policy.explain(&shorter, at(0), &unknown());
+        assert!(passes.would.is_empty() && passes.outcome.is_ok_and(|terms| terms.by.is_some()));
+    }
+    let denied = Policy::parse(&(policy_text() + "[[rules]]\nname = \"no\"\neffect = \"deny\"\n")).unwrap();
+    for length in [3600, 43_200] {
+        let asked = Asked {
+            person: &alice,
+            role: &db,
+            hosts: &[],
+            principals: &[],
+            seconds: Some(seconds(length)),
+            ticket: None,
+        };
+        assert!(denied.explain(&asked, at(0), &unknown()).would.is_empty(), "a denial stands in the way");
+    }
+}
+
+/// R08: however a rule comes to a sensitive role, the role is refused or the rule left out.
+#[test]
+fn a_sensitive_role_is_never_automatic() {
+    let vault = edit(&policy_text(), "[roles.vault]\n", "[roles.vault]\nsensitive = true\n");
+    let said = |text: &str| Policy::parse(text).map(|_| ()).unwrap_err().to_string();
+    let never = "a sensitive role is never approved automatically";
+    let own = edit(&vault, "[roles.vault]\n", "[roles.vault]\nautomatic = { max = \"1m\" }\n");
+    assert!(said(&own).ends_with(never), "{}", said(&own));
+    let rule = |roles: &str| format!("{vault}[[rules]]\nname = \"x\"\neffect = \"automatic\"\nmax = \"1m\"\n{roles}\n");
+    assert!(said(&rule("roles = [\"vault\"]")).ends_with(never));
+    let general = Policy::parse(&rule("")).unwrap();
+    let approvals =
+        |asked: &str| terms_for(&general, ("alice", asked), &[], &[], Some(seconds(60))).unwrap().approvals();
+    assert_eq!((approvals("web"), approvals("vault")), (0, 2));
+    let denied = Policy::parse(&format!("{vault}[[rules]]\nname = \"x\"\neffect = \"deny\"\n")).unwrap();
+    let refused = terms_for(&denied, ("alice", "vault"), &[], &[], None).map_err(|e| e.code());
+    assert_eq!(refused.map(|_| ()), Err("denied-by-rule"), "denials are over sensitive roles, too");
 }

@@ -37,7 +37,8 @@ fn what_it_makes_is_its_owners_alone() {
         expected.insert(format!("ca/ca-keys/{key}"), 0o600);
         expected.insert(format!("ca/ca-keys/{key}.pub"), 0o600);
     }
-    for file in ["ca-keys/trust.json", "ca-keys/trust.json.sig", "policy.toml", "ssh-jit.db", "ssh-jit.toml"] {
+    let files = ["policy.schema.json", "policy.toml", "ssh-jit.db", "ssh-jit.toml"];
+    for file in files.into_iter().chain(["ca-keys/trust.json", "ca-keys/trust.json.sig"]) {
         expected.insert(format!("ca/{file}"), 0o600);
     }
     assert_eq!(found, expected);

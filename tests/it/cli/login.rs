@@ -288,8 +288,8 @@ fn refused_at_once() {
     let eligible = |role| format!("ssh-jit: role: carol may not ask for {role}");
     carol.run(&login(&["db-prod"])).is(13, &[], &[&eligible("db-prod"), hint]);
     carol.run(&login(&["nosuch"])).is(13, &[], &[&eligible("nosuch"), hint]);
-    let longest = "ssh-jit: seconds: 5h asked, and db-prod allows 4h at most; try --for 4h";
-    alice.run(&login(&["db-prod", "--for", "5h"])).is(1, &[], &[longest]);
+    let longest = ["ssh-jit: denied: 5h asked, and db-prod allows 4h at most", "hint: try --for 4h"];
+    alice.run(&login(&["db-prod", "--for", "5h"])).is(1, &[], &longest);
     alice.run(&login(&["db-prod", "--host", "db3"])).is(1, &[], &["ssh-jit: hosts: db-prod does not cover db3"]);
     alice.run(&login(&["db-prod", "--host", "db1", "--host", "db1"])).is(
         1,

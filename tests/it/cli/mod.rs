@@ -10,6 +10,7 @@ mod init;
 mod login;
 mod numbers;
 mod output;
+mod policies;
 mod reading;
 mod receipts;
 mod secrets;

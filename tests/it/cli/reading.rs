@@ -156,7 +156,8 @@ fn a_policy_is_checked_before_the_service_sees_it() {
         0,
         &[],
         &[
-            "ssh-jit: DIR/policy: emergency_keys: db-prod has one only; a second should lie elsewhere",
+            "ssh-jit: DIR/policy:42: warning: roles.vault.approvers: for everybody there is nobody to spare: one absence, and nobody approves",
+            "ssh-jit: DIR/policy:54: warning: emergency_keys: db-prod has one only; a second should lie elsewhere",
             "ssh-jit: DIR/policy: 5 people, 3 roles, 1 emergency keys; SHA256",
         ],
     );
