@@ -169,8 +169,8 @@ fn batch(
         return Err(e);
     }
     let mut tx = Tx { db: Db::Sqlite(connection), log: log.clone() };
-    let worked =
-        run(&mut tx, first, (queue, until), answers).and_then(|()| if tx.log == *log { Ok(()) } else { save_log(&mut tx) });
+    let worked = run(&mut tx, first, (queue, until), answers)
+        .and_then(|()| if tx.log == *log { Ok(()) } else { save_log(&mut tx) });
     if let Err(e) = worked {
         sqlite::rollback(connection);
         return Err(e);

@@ -39,13 +39,13 @@ pub struct Conditions {
     pub facts: Vec<FactPattern>,
 }
 
-/// A condition that does not hold, said so that it can be mended.
+/// A condition that does not hold, or one as the policy states it, said so that it can be mended.
 #[derive(Debug, Clone, Copy)]
 enum Unmet<'c> {
     From(&'c [IpNet]),
     Hours(&'c [Hours]),
     Ticket(&'c TicketPattern),
-    Fact(&'c FactPattern, &'c Asked<'c>),
+    Fact(&'c FactPattern, Option<&'c Asked<'c>>),
 }
 
 impl fmt::Display for Unmet<'_> {
@@ -54,7 +54,8 @@ impl fmt::Display for Unmet<'_> {
             Self::From(networks) => write!(f, "from {}", joined(networks, " or ")),
             Self::Hours(hours) => f.write_str(&joined(hours, " or ")),
             Self::Ticket(pattern) => write!(f, "with a ticket like {pattern}"),
-            Self::Fact(pattern, asked) => write!(f, "while {}", pattern.filled(asked)),
+            Self::Fact(pattern, Some(asked)) => write!(f, "while {}", pattern.filled(asked)),
+            Self::Fact(pattern, None) => write!(f, "while {pattern}"),
         }
     }
 }
@@ -88,15 +89,15 @@ impl Conditions {
             .into_iter()
             .chain(std::iter::once_with(move || hours().then_some(Unmet::Hours(&self.hours))).flatten())
             .chain(ticket)
-            .chain(facts.map(|pattern| Unmet::Fact(pattern, asked)))
+            .chain(facts.map(|pattern| Unmet::Fact(pattern, Some(asked))))
     }
 
     /// Each condition in words.
     pub fn listed(&self) -> Vec<String> {
-        let from = (!self.from.is_empty()).then(|| Unmet::From(joined(&self.from, " or ")));
-        let hours = (!self.hours.is_empty()).then(|| Unmet::Hours(joined(&self.hours, " or ")));
-        let ticket = self.ticket.as_ref().map(|pattern| Unmet::Ticket(pattern.to_string()));
-        let facts = self.facts.iter().map(|fact| Unmet::Fact(fact.to_string()));
+        let from = (!self.from.is_empty()).then(|| Unmet::From(&self.from));
+        let hours = (!self.hours.is_empty()).then(|| Unmet::Hours(&self.hours));
+        let ticket = self.ticket.as_ref().map(Unmet::Ticket);
+        let facts = self.facts.iter().map(|fact| Unmet::Fact(fact, None));
         from.into_iter().chain(hours).chain(ticket).chain(facts).map(|condition| condition.to_string()).collect()
     }
 
