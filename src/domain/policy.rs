@@ -11,8 +11,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::digest::Digest;
+use super::facts::Source;
 use super::key::PublicKey;
-use super::names::{GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName};
+use super::names::{
+    GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName, SourceName,
+};
 use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;
 use super::time::{Patience, Seconds};
@@ -38,6 +41,7 @@ pub struct Policy {
     pub(super) duties: BTreeMap<Duty, People>,
     pub(super) claimable: Option<BTreeSet<GroupName>>,
     pub(super) roles: BTreeMap<RoleName, Role>,
+    pub(super) sources: BTreeMap<SourceName, Source>,
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
     pub(super) revoked_keys: BTreeSet<Digest>,
@@ -185,6 +189,7 @@ impl Policy {
             duties: BTreeMap::new(),
             claimable: None,
             roles: BTreeMap::new(),
+            sources: BTreeMap::new(),
             rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
             revoked_keys: BTreeSet::new(),
@@ -210,6 +215,11 @@ impl Policy {
     /// All roles.
     pub fn roles(&self) -> &BTreeMap<RoleName, Role> {
         &self.roles
+    }
+
+    /// Who states facts.
+    pub fn sources(&self) -> &BTreeMap<SourceName, Source> {
+        &self.sources
     }
 
     /// All emergency keys.
@@ -292,7 +302,15 @@ impl Policy {
         }
         let hosts = role.resolve_hosts(role_name, hosts)?;
         let principals = role.resolve_principals(&hosts, principals)?;
-        Ok(Terms { principals, hosts, seconds, quorum: Quorum::default(), by: None, ends_by: None })
+        Ok(Terms {
+            principals,
+            hosts,
+            seconds,
+            quorum: Quorum::default(),
+            by: None,
+            ends_by: None,
+            facts: BTreeMap::new(),
+        })
     }
 
     /// Refuses a key that the policy revokes.

@@ -12,8 +12,11 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::digest::Digest;
+use super::facts::NamePattern;
 use super::key::PublicKey;
-use super::names::{GroupName, HostName, Invalid, OptionName, PersonName, PrincipalName, RoleName, RuleName};
+use super::names::{
+    GroupName, HostName, Invalid, OptionName, PersonName, PrincipalName, RoleName, RuleName, SourceName,
+};
 use super::options;
 use super::policy::conditions::{FactPattern, Hours, TicketPattern};
 use super::policy::decide::AUTOMATIC;
@@ -25,6 +28,7 @@ use super::policy::{
 };
 use super::text::visible;
 use super::time::{LONGEST, Patience, Seconds};
+use super::webhook::WebhookKey;
 
 /// Why a policy is refused, and where: `12: roles.db-prod.max: ...`. What hides in the file is shown escaped: this
 /// goes into logs, too.
@@ -63,6 +67,8 @@ struct File {
     oidc: Option<OidcTable>,
     #[serde(default)]
     roles: BTreeMap<RoleName, Spanned<RoleTable>>,
+    #[serde(default)]
+    sources: BTreeMap<SourceName, Spanned<SourceTable>>,
     #[serde(default)]
     rules: Vec<Spanned<RuleTable>>,
     #[serde(default)]
@@ -205,6 +211,14 @@ enum EffectWord {
     Deny,
 }
 
+/// Who states facts.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceTable {
+    key: Option<Written<WebhookKey>>,
+    facts: Vec<Written<NamePattern>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EmergencyTable {
@@ -280,6 +294,10 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         duties(&mut policy, &groups, &listed)
             .and_then(|()| roles(&mut policy, &groups, tables))
             .map_err(|problem| source.at(&problem))?;
+    }
+    for source in &mut sources {
+        let tables = std::mem::take(&mut source.file.sources);
+        self::stating(&mut policy, tables).map_err(|problem| source.at(&problem))?;
     }
     for source in &mut sources {
         let (rules, keys) = (std::mem::take(&mut source.file.rules), std::mem::take(&mut source.file.emergency_keys));
@@ -550,6 +568,23 @@ fn rule_fits(role: &Role, rule: &Rule) -> Result<(), String> {
             None => Ok(()),
         },
     }
+}
+
+/// Who states facts, and which. Its secrets, where it has some, are the service's own affair.
+fn stating(policy: &mut Policy, tables: BTreeMap<SourceName, Spanned<SourceTable>>) -> Result<(), Problem> {
+    for (name, table) in tables {
+        let span = table.span();
+        let SourceTable { key, facts } = table.into_inner();
+        if facts.is_empty() {
+            return Err((span, "facts is empty, so it could never state anything".to_owned()));
+        }
+        let facts = facts.into_iter().map(|pattern| pattern.0).collect();
+        let source = super::facts::Source { key: key.map(|key| key.0), facts };
+        if policy.sources.insert(name.clone(), source).is_some() {
+            return Err((span, format!("another file has {name} already")));
+        }
+    }
+    Ok(())
 }
 
 fn emergency_keys(policy: &mut Policy, tables: Vec<EmergencyTable>) -> Result<(), Problem> {

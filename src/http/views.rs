@@ -8,10 +8,10 @@ use crate::domain::passkey::Enrolled;
 use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
-use crate::service::{EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
+use crate::service::{EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEnrolment, ProvenEvent, ReceiptView,
-    RequestView, RoleView, TermsView,
+    Certified, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment, ProvenEvent,
+    ReceiptView, RequestView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -89,6 +89,11 @@ pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
         at: info.at,
         review_open: info.review.is_none(),
     }
+}
+
+pub(super) fn fact(info: FactInfo) -> FactView {
+    let fact = info.fact;
+    FactView { name: info.name, value: fact.value, source: fact.source, until: fact.until, message: fact.message }
 }
 
 pub(super) fn passkey(enrolled: &Enrolled) -> PasskeyView {

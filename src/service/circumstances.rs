@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::domain::event::Event;
 use crate::domain::facts::Facts;
 use crate::domain::policy::{Circumstances, Policy};
 use crate::domain::statement::Request;
@@ -28,9 +29,14 @@ impl Around {
         Self { from, facts, held: 0 }
     }
 
-    /// The same, seen from another address.
-    pub(super) fn from(&self, from: Option<IpAddr>) -> Self {
-        Self { from, ..self.clone() }
+    /// Of a claim that was decided on before: what the log says was known then, and these facts.
+    pub(super) fn at_claim(claimed: &Event, facts: Arc<Facts>) -> Self {
+        Self { from: claimed.from, facts, held: 0 }
+    }
+
+    /// The same with the facts that count at a moment, as if they always had.
+    pub(super) fn standing(&self, now: Timestamp) -> Self {
+        Self { facts: Arc::new(self.facts.standing(now)), ..self.clone() }
     }
 
     pub(super) fn get(&self) -> Circumstances<'_> {
@@ -48,10 +54,12 @@ impl Service {
         from: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Around, StoreError> {
-        // Where nothing is counted, nothing is read.
-        let counted = policy.roles().get(&asked.role).is_some_and(|role| role.daily_max.is_some());
+        // Where nothing is counted, nothing is read; nor any fact where none is asked for.
+        let role = policy.roles().get(&asked.role);
+        let counted = role.is_some_and(|role| role.daily_max.is_some());
+        let names = role.map(|role| role.facts_asked(&asked.into())).unwrap_or_default();
         let held =
             if counted { requests::held(tx, (&asked.person, &asked.role), now.plus(-A_DAY), &asked.id)? } else { 0 };
-        Ok(Around { from, facts: self.facts(), held })
+        Ok(Around { from, facts: self.facts_of(tx, policy, &names)?, held })
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::time::Moment;
 use crate::domain::verify::{Signed, Verified};
 use crate::random;
 use crate::store::certificates::{self, Planned};
-use crate::store::{StoreError, Tx, events, statements};
+use crate::store::{StoreError, Tx, events, facts, statements};
 
 use super::cases::Case;
 use super::circumstances::Around;
@@ -80,7 +80,7 @@ impl Service {
             .await
     }
 
-    fn claim_of(&self, case: &Case, signed: &Signed) -> Result<Verified<Claim>, Refusal> {
+    pub(super) fn claim_of(&self, case: &Case, signed: &Signed) -> Result<Verified<Claim>, Refusal> {
         let expect = Expect::SshKey { verified: false };
         Verified::check(signed, &case.request.get().key, expect, &self.trust.instance, &self.seen)
     }
@@ -103,7 +103,7 @@ impl Service {
             // The time to claim has been kept already: by the first claim.
             grant::claimed_by_subject(&case.request, &claim)?;
             statements::spend(tx, Kind::Claim, signed)?;
-            return self.rebuilt(tx, (policy, &around), &case, serial);
+            return self.rebuilt(tx, (policy, &around.standing(now.second())), &case, serial);
         }
         state.claimable()?;
         let grant =
@@ -119,9 +119,13 @@ impl Service {
             statement: Some(claim.digest()),
             policy: Some(policy.digest()),
             from,
+            facts: tbs.grant().facts().clone(),
             ..event(EventKind::Claimed, &case.request, now)
         };
         events::append(tx, claimed)?;
+        for fact in tbs.grant().facts().keys() {
+            facts::hang(tx, &id, fact)?;
+        }
         Ok(tbs)
     }
 
@@ -147,7 +151,7 @@ impl Service {
         let nonce = nonce_of(&tbs).ok_or_else(|| nonsense("tbs"))?;
         // Nonce and serial come from the row: the log must name these very bytes, or somebody put them there.
         let claimed = on_record(tx, id, &Digest::of(&tbs))?.ok_or_else(|| nonsense("tbs"))?;
-        let then_around = around.from(claimed.from);
+        let then_around = Around::at_claim(&claimed, self.facts_then(tx, now, &claimed)?);
         // The skew of then is not on record: it is whichever makes the same bytes, and most likely that of now.
         for skew in std::iter::once(self.settings.clock_skew).chain(0..=MOST_SKEW) {
             let grant = Grant::access(&then, &case.request, &case.approvals, &claim, &then_around.get(), skew)?;
@@ -207,7 +211,7 @@ impl Service {
 }
 
 /// Where the log says that a certificate of these bytes was about to be signed.
-fn on_record(tx: &mut Tx<'_>, id: &RequestId, tbs: &Digest) -> Result<Option<Event>, StoreError> {
+pub(super) fn on_record(tx: &mut Tx<'_>, id: &RequestId, tbs: &Digest) -> Result<Option<Event>, StoreError> {
     let events = events::of_request(tx, id)?;
     let mut parsed = events.iter().filter_map(|leaf| serde_json::from_slice::<Event>(&leaf.bytes).ok());
     Ok(parsed.find(|event| event.kind == EventKind::Claimed && event.tbs == Some(*tbs)))

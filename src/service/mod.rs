@@ -9,6 +9,7 @@ mod claims;
 mod decisions;
 mod drafts;
 mod error;
+mod facts;
 mod history;
 mod log;
 mod oidc;
@@ -20,7 +21,7 @@ mod sessions;
 mod sweep;
 mod waiters;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -31,7 +32,7 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
 use crate::domain::key::PublicKey;
-use crate::domain::names::{PersonName, RequestId, RoleName};
+use crate::domain::names::{PersonName, RequestId, RoleName, SourceName};
 use crate::domain::policy::Policy;
 use crate::domain::remembered::Remembered;
 use crate::domain::sshsig::Expect;
@@ -39,12 +40,14 @@ use crate::domain::statement::Statement;
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
+use crate::domain::webhook::WebhookSecret;
 use crate::store::journal::Journal;
 use crate::store::{Store, StoreError, Value, events};
 
 pub use claims::Issued;
 pub use drafts::Choice;
 pub use error::Error;
+pub use facts::FactInfo;
 pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
 pub use oidc::{Begun, BroughtBack, SignInError};
@@ -94,6 +97,8 @@ pub struct Settings {
     pub origin: String,
     /// The identity provider whose word lets people read in the browser.
     pub oidc: Option<OidcConfig>,
+    /// The secrets that are shared with those who state facts.
+    pub sources: BTreeMap<SourceName, Vec<WebhookSecret>>,
     /// Who says for others where they come from.
     pub proxies: Proxies,
 }
@@ -118,6 +123,7 @@ impl Default for Settings {
             remembered: REMEMBERED,
             origin: "http://localhost:7022".to_owned(),
             oidc: None,
+            sources: BTreeMap::new(),
             proxies: Proxies::default(),
         }
     }
@@ -177,6 +183,7 @@ impl Service {
 
     /// Puts a policy into force. It is stored whole, under its SHA-256, before anything is decided by it.
     pub async fn load_policy(&self, policy: Policy, starting: bool) -> Result<(), Error> {
+        self.sources_fit(&policy)?;
         let now = self.clock.now();
         let (digest, text) = (policy.digest(), policy.text().to_owned());
         self.store
@@ -191,11 +198,15 @@ impl Service {
                 Ok::<_, StoreError>(())
             })
             .await?;
+        self.put_into_force(policy);
+        self.recall().await
+    }
+
+    fn put_into_force(&self, policy: Policy) {
         let mut policies = self.policies.write().unwrap_or_else(PoisonError::into_inner);
-        policies.retain(|known| known.digest() != digest);
+        policies.retain(|known| known.digest() != policy.digest());
         policies.push_front(Arc::new(policy));
         policies.truncate(POLICIES);
-        Ok(())
     }
 
     /// What the operator set.

@@ -92,7 +92,8 @@ impl Service {
         events::append(tx, requested.clone())?;
         if let Some(rule) = terms.by {
             let detail = Some(rule.to_string());
-            events::append(tx, Event { kind: EventKind::ApprovedAutomatically, detail, ..requested })?;
+            let facts = terms.facts;
+            events::append(tx, Event { kind: EventKind::ApprovedAutomatically, detail, facts, ..requested })?;
         }
         Ok(state)
     }

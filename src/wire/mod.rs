@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::names::{
-    HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName, Ticket,
+    FactName, FactValue, HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName,
+    SourceName, Ticket,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -215,6 +216,26 @@ pub struct EmergencyView {
     pub serial: Serial,
     pub at: Timestamp,
     pub review_open: bool,
+}
+
+/// The answer to a message of facts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Heard {
+    /// How many it speaks of.
+    pub facts: usize,
+}
+
+/// A fact that counts now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct FactView {
+    pub name: FactName,
+    pub value: FactValue,
+    pub source: Option<SourceName>,
+    pub until: Timestamp,
+    /// SHA-256 of the message that states it.
+    pub message: Digest,
 }
 
 /// An event of the log, with the statement it names.

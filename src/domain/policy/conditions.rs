@@ -1,6 +1,7 @@
 //! Under which conditions something holds: from where, when, with which ticket, while which facts are so. What is
 //! not known does not hold.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use regex_lite::Regex;
 
 use super::decide::Asked;
+use crate::domain::digest::Digest;
 use crate::domain::facts::Facts;
 use crate::domain::names::{FactName, FactValue, Invalid};
 use crate::domain::time::Timestamp;
@@ -88,6 +90,17 @@ impl Conditions {
     /// The moment when the first of the facts ends that this asks for; `None` when it asks for none.
     pub fn end(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Option<Timestamp> {
         self.facts.iter().filter_map(|pattern| pattern.until(asked, at, around.facts)).min()
+    }
+
+    /// The names of the facts that this asks for.
+    pub fn names<'c>(&'c self, asked: &'c Asked<'_>) -> impl Iterator<Item = FactName> + 'c {
+        self.facts.iter().filter_map(|pattern| pattern.name(asked))
+    }
+
+    /// The facts that this hangs on, where all of it holds, and the messages that stated them.
+    pub fn hangs_on(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> BTreeMap<FactName, Digest> {
+        let named = self.names(asked);
+        named.filter_map(|name| around.facts.at(&name, at).map(|fact| (name.clone(), fact.message))).collect()
     }
 
     /// Whether there is no condition.
@@ -225,9 +238,13 @@ pub struct FactPattern {
 impl FactPattern {
     /// When the fact ends, if it is so at a moment.
     fn until(&self, asked: &Asked<'_>, at: Timestamp, facts: &Facts) -> Option<Timestamp> {
-        let name: FactName = fill(&self.name, asked)?.parse().ok()?;
+        let name = self.name(asked)?;
         let value: FactValue = fill(&self.value, asked)?.parse().ok()?;
         facts.at(&name, at).filter(|fact| fact.value == value).map(|fact| fact.until)
+    }
+
+    fn name(&self, asked: &Asked<'_>) -> Option<FactName> {
+        fill(&self.name, asked)?.parse().ok()
     }
 
     fn filled(&self, asked: &Asked<'_>) -> String {

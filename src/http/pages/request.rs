@@ -346,6 +346,10 @@ pub(super) fn story(event: &Event) -> String {
         EventKind::Lapsed => format!("the request of {who} for{role} lapsed"),
         EventKind::Claimed => format!("{who} claimed{role}: a certificate{serial}"),
         EventKind::Returned => format!("{who} gave{role} back{serial}"),
+        EventKind::FactsStated => format!("{detail}: facts were stated"),
+        EventKind::Revoked if !detail.is_empty() => {
+            format!("the access of {who} to{role} ended with the {detail}{serial}")
+        }
         EventKind::Revoked => format!("{who} revoked{role}{serial}"),
         EventKind::Expired => format!("the access of {who} to{role} ran out{serial}"),
         EventKind::Refused => format!("refused to {who}: {detail}"),
