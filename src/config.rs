@@ -4,6 +4,7 @@
 mod oidc;
 mod proxies;
 mod sources;
+mod ticket_checks;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,12 +15,13 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::names::{InstanceId, PersonName, SourceName};
+use crate::domain::names::{CheckName, InstanceId, PersonName, SourceName};
 use crate::files;
 
 pub use oidc::{OidcConfig, is_confidential};
 pub use proxies::Proxies;
 pub use sources::SourceConfig;
+pub use ticket_checks::TicketCheckConfig;
 
 /// A setting that cannot be used. Names file, line and field.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,9 @@ pub struct ServiceConfig {
     /// What is shared with those who state facts.
     #[serde(default)]
     pub sources: BTreeMap<SourceName, SourceConfig>,
+    /// With what this service shows itself where tickets are looked up.
+    #[serde(default)]
+    pub ticket_checks: BTreeMap<CheckName, TicketCheckConfig>,
     /// The folder that the paths above are relative to.
     #[serde(skip)]
     pub base: PathBuf,
@@ -104,6 +109,9 @@ impl ServiceConfig {
         }
         for (name, source) in &mut config.sources {
             source.complete(name.as_str(), base).map_err(|message| fail(format!(" {message}")))?;
+        }
+        for (name, check) in &mut config.ticket_checks {
+            check.complete(name.as_str(), base).map_err(|message| fail(format!(" {message}")))?;
         }
         config.doubt().map_or(Ok(config), |doubt| Err(fail(format!(" {doubt}"))))
     }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::names::{FactName, InstanceId, PersonName, RequestId, RoleName};
+use super::names::{CheckName, FactName, InstanceId, PersonName, RequestId, RoleName};
 use super::statement::{Serial, Version};
 use super::time::Moment;
 
@@ -102,6 +102,9 @@ pub struct Event {
     /// The facts that it hangs on, each with the SHA-256 of the message that states it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<FactName, Digest>,
+    /// The ticket checks that said yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tickets: Vec<CheckName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -123,6 +126,7 @@ impl Event {
             tbs: None,
             from: None,
             facts: BTreeMap::new(),
+            tickets: Vec::new(),
             detail: None,
         }
     }

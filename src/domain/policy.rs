@@ -5,6 +5,7 @@ pub mod conditions;
 pub mod decide;
 pub mod people;
 pub mod quorum;
+pub mod ticket;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::facts::Source;
 use super::key::PublicKey;
-use super::names::{
+use super::names::{CheckName, 
     GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName, SourceName,
 };
 use super::policy_file::{self, PolicyError};
@@ -24,6 +25,7 @@ pub use conditions::{Circumstances, Conditions};
 pub use decide::{Asked, Effect, Explained, Met, Rule, Terms};
 pub use people::People;
 pub use quorum::Quorum;
+pub use ticket::{TicketCheck, Tickets};
 
 /// The most principals that one certificate may carry (sshd refuses more).
 pub const MOST_PRINCIPALS: usize = 256;
@@ -42,6 +44,7 @@ pub struct Policy {
     pub(super) claimable: Option<BTreeSet<GroupName>>,
     pub(super) roles: BTreeMap<RoleName, Role>,
     pub(super) sources: BTreeMap<SourceName, Source>,
+    pub(super) ticket_checks: BTreeMap<CheckName, TicketCheck>,
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
     pub(super) revoked_keys: BTreeSet<Digest>,
@@ -190,6 +193,7 @@ impl Policy {
             claimable: None,
             roles: BTreeMap::new(),
             sources: BTreeMap::new(),
+            ticket_checks: BTreeMap::new(),
             rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
             revoked_keys: BTreeSet::new(),
@@ -220,6 +224,11 @@ impl Policy {
     /// Who states facts.
     pub fn sources(&self) -> &BTreeMap<SourceName, Source> {
         &self.sources
+    }
+
+    /// Where tickets are looked up.
+    pub fn ticket_checks(&self) -> &BTreeMap<CheckName, TicketCheck> {
+        &self.ticket_checks
     }
 
     /// All emergency keys.

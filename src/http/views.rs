@@ -8,9 +8,10 @@ use crate::domain::passkey::Enrolled;
 use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
+use crate::domain::webhook::Delivery;
 use crate::service::{EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment, ProvenEvent,
+    Certified, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage,
     ReceiptView, RequestView, RoleView, TermsView,
 };
 
@@ -125,9 +126,21 @@ pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
         policy: receipt.policy.clone(),
         statements: receipt.statements.iter().map(Into::into).collect(),
         enrolments: receipt.enrolments.iter().map(enrolment).collect(),
+        facts: receipt.facts.iter().map(message).collect(),
         tbs: receipt.tbs.as_ref().map(|tbs| STANDARD.encode(tbs)),
         head: (&receipt.head.signed).into(),
         events: receipt.events.iter().map(proven).collect(),
+    }
+}
+
+/// What was read as JSON is UTF-8.
+fn message(delivery: &Delivery) -> ProvenMessage {
+    ProvenMessage {
+        source: delivery.from.clone(),
+        id: delivery.id.clone(),
+        sent: delivery.sent.unix().to_string(),
+        body: text(&delivery.body),
+        signature: delivery.signature.clone(),
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::domain::event::Event;
 use crate::domain::facts::Facts;
+use crate::domain::names::CheckName;
+use crate::domain::policy::ticket::{TicketAnswer, Tickets};
 use crate::domain::policy::{Circumstances, Policy};
 use crate::domain::statement::Request;
 use crate::domain::time::Timestamp;
@@ -15,23 +17,31 @@ use super::Service;
 /// What one person may have of a role is counted over so many seconds.
 const A_DAY: i64 = 24 * 3600;
 
+/// What comes with a call, and what was looked up for it before the transaction.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    pub(super) from: Option<IpAddr>,
+    pub(super) tickets: Arc<Tickets>,
+}
+
 /// Circumstances, kept.
 #[derive(Debug, Clone)]
 pub(super) struct Around {
     from: Option<IpAddr>,
     facts: Arc<Facts>,
+    tickets: Arc<Tickets>,
     held: u64,
 }
 
 impl Around {
     /// Of a request that is only looked at: what its person had before is not counted.
-    pub(super) fn unknown(from: Option<IpAddr>, facts: Arc<Facts>) -> Self {
-        Self { from, facts, held: 0 }
+    pub(super) fn unknown(origin: Origin, facts: Arc<Facts>) -> Self {
+        Self { from: origin.from, facts, tickets: origin.tickets, held: 0 }
     }
 
     /// Of a claim that was decided on before: what the log says was known then, and these facts.
     pub(super) fn at_claim(claimed: &Event, facts: Arc<Facts>) -> Self {
-        Self { from: claimed.from, facts, held: 0 }
+        Self { from: claimed.from, facts, tickets: Arc::new(said_yes(claimed)), held: 0 }
     }
 
     /// The same with the facts that count at a moment, as if they always had.
@@ -39,9 +49,19 @@ impl Around {
         Self { facts: Arc::new(self.facts.standing(now)), ..self.clone() }
     }
 
-    pub(super) fn get(&self) -> Circumstances<'_> {
-        Circumstances { from: self.from, facts: &self.facts, held: self.held }
+    /// The ticket checks that said yes.
+    pub(super) fn checked(&self) -> Vec<CheckName> {
+        self.tickets.valid()
     }
+
+    pub(super) fn get(&self) -> Circumstances<'_> {
+        Circumstances { from: self.from, facts: &self.facts, tickets: &self.tickets, held: self.held }
+    }
+}
+
+/// The checks that said yes when something was claimed, as its event names them.
+fn said_yes(claimed: &Event) -> Tickets {
+    claimed.tickets.iter().map(|check| (check.clone(), TicketAnswer::Valid)).collect()
 }
 
 impl Service {
@@ -51,7 +71,7 @@ impl Service {
         tx: &mut Tx<'_>,
         policy: &Policy,
         asked: &Request,
-        from: Option<IpAddr>,
+        origin: &Origin,
         now: Timestamp,
     ) -> Result<Around, StoreError> {
         // Where nothing is counted, nothing is read; nor any fact where none is asked for.
@@ -60,6 +80,7 @@ impl Service {
         let names = role.map(|role| role.facts_asked(&asked.into())).unwrap_or_default();
         let held =
             if counted { requests::held(tx, (&asked.person, &asked.role), now.plus(-A_DAY), &asked.id)? } else { 0 };
-        Ok(Around { from, facts: self.facts_of(tx, policy, &names)?, held })
+        let Origin { from, tickets } = origin.clone();
+        Ok(Around { from, tickets, facts: self.facts_of(tx, policy, &names)?, held })
     }
 }

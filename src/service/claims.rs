@@ -20,7 +20,7 @@ use crate::store::certificates::{self, Planned};
 use crate::store::{StoreError, Tx, events, facts, statements};
 
 use super::cases::Case;
-use super::circumstances::Around;
+use super::circumstances::{Around, Origin};
 use super::requests::event;
 use super::{Error, Service};
 
@@ -51,8 +51,9 @@ impl Service {
                 self.verify_ahead(&id, &signed).await?;
             }
             let (service, nonce) = (Arc::clone(self), random::bytes());
-            let claim = signed.clone();
-            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, from), nonce, now)).await?;
+            let tickets = self.tickets_of(&policy, &id, now.second()).await?;
+            let (claim, origin) = (signed.clone(), Origin { from, tickets });
+            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, &origin), nonce, now)).await?;
             let certificate = self.keys.user_ca.certify(&tbs)?;
             self.tell(&id, tbs.grant().person(), tbs.grant().role());
             Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })
@@ -90,14 +91,14 @@ impl Service {
         &self,
         tx: &mut Tx<'_>,
         policy: &Policy,
-        (signed, from): (&Signed, Option<IpAddr>),
+        (signed, origin): (&Signed, &Origin),
         nonce: [u8; 32],
         now: Moment,
     ) -> Result<ToBeSigned, Error> {
         let id = signed.claims::<Claim>()?.id;
         let case = self.case(tx, &id)?;
         let claim = self.claim_of(&case, signed)?.fresh(now.second())?;
-        let around = self.around(tx, policy, case.request.get(), from, now.second())?;
+        let around = self.around(tx, policy, case.request.get(), origin, now.second())?;
         let state = case.state.clone().at(now.second());
         if let State::Active { serial, .. } = state {
             // The time to claim has been kept already: by the first claim.
@@ -118,13 +119,16 @@ impl Service {
             tbs: Some(tbs.digest()),
             statement: Some(claim.digest()),
             policy: Some(policy.digest()),
-            from,
+            from: origin.from,
+            tickets: around.checked(),
             facts: tbs.grant().facts().clone(),
             ..event(EventKind::Claimed, &case.request, now)
         };
         events::append(tx, claimed)?;
-        for fact in tbs.grant().facts().keys() {
-            facts::hang(tx, &id, fact)?;
+        for name in tbs.grant().facts().keys() {
+            if let Some(fact) = around.get().facts.at(name, claim.get().at) {
+                facts::hang(tx, &id, (name, &fact.value))?;
+            }
         }
         Ok(tbs)
     }

@@ -19,6 +19,7 @@ mod requests;
 mod reviews;
 mod sessions;
 mod sweep;
+mod tickets;
 mod waiters;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,12 +28,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::ca::Keys;
 use crate::clock::Clock;
-use crate::config::{OidcConfig, Proxies};
+use crate::config::{OidcConfig, Proxies, TicketCheckConfig};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
 use crate::domain::key::PublicKey;
-use crate::domain::names::{PersonName, RequestId, RoleName, SourceName};
+use crate::domain::names::{CheckName, PersonName, RequestId, RoleName, SourceName};
 use crate::domain::policy::Policy;
 use crate::domain::remembered::Remembered;
 use crate::domain::sshsig::Expect;
@@ -82,6 +83,7 @@ pub struct Service {
     letters: Mutex<passkeys::Letters>,
     usage: Mutex<Option<(Timestamp, Arc<Usage>)>>,
     facts: RwLock<Arc<Facts>>,
+    desk: tickets::Desk,
     provider: Option<oidc::Provider>,
     settings: Settings,
 }
@@ -99,6 +101,8 @@ pub struct Settings {
     pub oidc: Option<OidcConfig>,
     /// The secrets that are shared with those who state facts.
     pub sources: BTreeMap<SourceName, Vec<WebhookSecret>>,
+    /// With what tickets are looked up, where it takes something.
+    pub ticket_checks: BTreeMap<CheckName, TicketCheckConfig>,
     /// Who says for others where they come from.
     pub proxies: Proxies,
 }
@@ -124,6 +128,7 @@ impl Default for Settings {
             origin: "http://localhost:7022".to_owned(),
             oidc: None,
             sources: BTreeMap::new(),
+            ticket_checks: BTreeMap::new(),
             proxies: Proxies::default(),
         }
     }
@@ -173,6 +178,7 @@ impl Service {
             letters: Mutex::default(),
             usage: Mutex::default(),
             facts: RwLock::default(),
+            desk: tickets::Desk::new(&parts.settings.ticket_checks),
             provider,
             settings: parts.settings,
         });
@@ -184,6 +190,7 @@ impl Service {
     /// Puts a policy into force. It is stored whole, under its SHA-256, before anything is decided by it.
     pub async fn load_policy(&self, policy: Policy, starting: bool) -> Result<(), Error> {
         self.sources_fit(&policy)?;
+        self.checks_fit(&policy)?;
         let now = self.clock.now();
         let (digest, text) = (policy.digest(), policy.text().to_owned());
         self.store

@@ -2,7 +2,7 @@
 //! bytes, once it is verified again.
 
 use crate::domain::digest::Digest;
-use crate::domain::names::{FactName, RequestId, SourceName, WebhookId};
+use crate::domain::names::{FactName, FactValue, RequestId, SourceName, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Delivery;
 
@@ -61,22 +61,31 @@ pub fn since(tx: &mut Tx<'_>, moment: Timestamp) -> Result<Vec<Delivery>, StoreE
 }
 
 /// Records that a request's certificate hangs on a fact.
-pub fn hang(tx: &mut Tx<'_>, request: &RequestId, fact: &FactName) -> Result<(), StoreError> {
-    let sql = "INSERT INTO hanging (fact, request) VALUES (?1, ?2)";
-    tx.execute(sql, &[fact.as_str().into(), request.as_str().into()]).map(|_| ())
+pub fn hang(
+    tx: &mut Tx<'_>,
+    request: &RequestId,
+    (fact, value): (&FactName, &FactValue),
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO hanging (fact, value, request) VALUES (?1, ?2, ?3)";
+    tx.execute(sql, &[fact.as_str().into(), value.as_str().into(), request.as_str().into()]).map(|_| ())
 }
 
-/// The requests that give access and hang on facts, each with one of the facts; all of them, or those of one fact.
-pub fn hanging(tx: &mut Tx<'_>, fact: Option<&FactName>) -> Result<Vec<(FactName, RequestId)>, StoreError> {
+/// The requests that give access and hang on facts, each with one of the facts and what was so; all of them, or those
+/// of one fact.
+pub fn hanging(tx: &mut Tx<'_>, fact: Option<&FactName>) -> Result<Vec<(FactName, String, RequestId)>, StoreError> {
     let which = if fact.is_some() { "h.fact = ?1" } else { "?1 IS NULL" };
     let sql = format!(
-        "SELECT h.fact, h.request FROM hanging h JOIN requests r ON r.id = h.request \
+        "SELECT h.fact, h.request, h.value FROM hanging h JOIN requests r ON r.id = h.request \
          WHERE r.state = 'active' AND {which} ORDER BY h.request"
     );
     tx.query(&sql, &[fact.map(FactName::as_str).into()], |row| {
         let (fact, request) = (row.text(0)?, row.text(1)?);
         let nonsense = |column| StoreError::nonsense("hanging", &request, column);
-        Ok((fact.parse().map_err(|_| nonsense("fact"))?, request.parse().map_err(|_| nonsense("request"))?))
+        Ok((
+            fact.parse().map_err(|_| nonsense("fact"))?,
+            row.text(2)?,
+            request.parse().map_err(|_| nonsense("request"))?,
+        ))
     })
 }
 

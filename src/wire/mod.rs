@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
-use crate::domain::names::{
+use crate::domain::names::{WebhookId, 
     FactName, FactValue, HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName,
     SourceName, Ticket,
 };
@@ -259,10 +259,26 @@ pub struct ReceiptView {
     /// Of the passkeys that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enrolments: Vec<ProvenEnrolment>,
+    /// What stated the facts that it hangs on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<ProvenMessage>,
     /// The bytes that were signed as a certificate, in base64.
     pub tbs: Option<String>,
     pub head: SignedText,
     pub events: Vec<ProvenEvent>,
+}
+
+/// A webhook that stated facts, as it came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ProvenMessage {
+    pub source: SourceName,
+    pub id: WebhookId,
+    /// `webhook-timestamp`.
+    pub sent: String,
+    pub body: String,
+    pub signature: String,
 }
 
 /// What binds a passkey to a person.

@@ -12,9 +12,10 @@ use ipnet::IpNet;
 use regex_lite::Regex;
 
 use super::decide::Asked;
+use super::ticket::{TicketAnswer, Tickets};
 use crate::domain::digest::Digest;
 use crate::domain::facts::Facts;
-use crate::domain::names::{FactName, FactValue, Invalid};
+use crate::domain::names::{CheckName, FactName, FactValue, Invalid};
 use crate::domain::time::Timestamp;
 
 /// What the service knows beside the request, when something is decided.
@@ -24,6 +25,8 @@ pub struct Circumstances<'a> {
     pub from: Option<IpAddr>,
     /// What was stated from outside.
     pub facts: &'a Facts,
+    /// What the ticket checks say.
+    pub tickets: &'a Tickets,
     /// For how many seconds of the last 24 hours the person was given the role already.
     pub held: u64,
 }
@@ -37,6 +40,8 @@ pub struct Conditions {
     pub hours: Vec<Hours>,
     /// What the ticket looks like that must be given.
     pub ticket: Option<TicketPattern>,
+    /// Where that ticket is looked up.
+    pub ticket_check: Option<CheckName>,
     /// What must have been stated.
     pub facts: Vec<FactPattern>,
 }
@@ -50,6 +55,10 @@ pub enum Unmet {
     Hours(String),
     /// A ticket.
     Ticket(String),
+    /// What is wrong with the ticket that was given.
+    Checked(String),
+    /// Nobody knows whether anything is.
+    Unchecked,
     /// A fact.
     Fact(String),
 }
@@ -60,6 +69,8 @@ impl fmt::Display for Unmet {
             Self::From(networks) => write!(f, "from {networks}"),
             Self::Hours(hours) => f.write_str(hours),
             Self::Ticket(pattern) => write!(f, "with a ticket like {pattern}"),
+            Self::Checked(words) => write!(f, "with a ticket that is good: {words}"),
+            Self::Unchecked => f.write_str("with a ticket that is good: the ticket could not be checked; try again"),
             Self::Fact(fact) => write!(f, "while {fact}"),
         }
     }
@@ -77,10 +88,11 @@ impl Conditions {
         if !self.hours.is_empty() && !self.hours.iter().any(|hours| hours.hold(at)) {
             unmet.push(Unmet::Hours(joined(&self.hours, " or ")));
         }
-        if let Some(pattern) =
-            self.ticket.as_ref().filter(|pattern| !asked.ticket.is_some_and(|t| pattern.fits(t.as_str())))
-        {
-            unmet.push(Unmet::Ticket(pattern.to_string()));
+        match (&self.ticket, self.check(asked).map(|check| around.tickets.of(check))) {
+            (Some(pattern), _) if !self.ticket_fits(asked) => unmet.push(Unmet::Ticket(pattern.to_string())),
+            (_, Some(TicketAnswer::Not(words))) => unmet.push(Unmet::Checked(words.clone())),
+            (_, Some(TicketAnswer::Unknown)) => unmet.push(Unmet::Unchecked),
+            (_, Some(TicketAnswer::Valid) | None) => {}
         }
         let missing = self.facts.iter().filter(|pattern| pattern.until(asked, at, around.facts).is_none());
         unmet.extend(missing.map(|pattern| Unmet::Fact(pattern.filled(asked))));
@@ -90,6 +102,15 @@ impl Conditions {
     /// The moment when the first of the facts ends that this asks for; `None` when it asks for none.
     pub fn end(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> Option<Timestamp> {
         self.facts.iter().filter_map(|pattern| pattern.until(asked, at, around.facts)).min()
+    }
+
+    fn ticket_fits(&self, asked: &Asked<'_>) -> bool {
+        self.ticket.as_ref().is_none_or(|pattern| asked.ticket.is_some_and(|ticket| pattern.fits(ticket.as_str())))
+    }
+
+    /// The check to ask, where there is a ticket that is worth it.
+    pub fn check(&self, asked: &Asked<'_>) -> Option<&CheckName> {
+        self.ticket_check.as_ref().filter(|_| self.ticket_fits(asked))
     }
 
     /// The names of the facts that this asks for.

@@ -9,7 +9,7 @@ use super::people::People;
 use super::quorum::Quorum;
 use super::{Policy, Role};
 use crate::domain::digest::Digest;
-use crate::domain::names::{FactName, HostName, PersonName, Principal, RoleName, RuleName, Ticket};
+use crate::domain::names::{CheckName, FactName, HostName, PersonName, Principal, RoleName, RuleName, Ticket};
 use crate::domain::refusal::Refusal;
 use crate::domain::statement::Request;
 use crate::domain::time::{Seconds, Timestamp};
@@ -205,6 +205,12 @@ impl Role {
     pub fn facts_asked(&self, asked: &Asked<'_>) -> BTreeSet<FactName> {
         let all = std::iter::once(&self.conditions).chain(self.rules.iter().map(|rule| &rule.conditions));
         all.flat_map(|conditions| conditions.names(asked).collect::<Vec<_>>()).collect()
+    }
+
+    /// The ticket checks that the role and its rules ask for.
+    pub fn checks_asked(&self, asked: &Asked<'_>) -> BTreeSet<CheckName> {
+        let all = std::iter::once(&self.conditions).chain(self.rules.iter().map(|rule| &rule.conditions));
+        all.filter_map(|conditions| conditions.check(asked)).cloned().collect()
     }
 
     fn not_denied(

@@ -9,7 +9,7 @@ use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision};
 use crate::domain::text::visible;
 use crate::domain::time::{Patience, Seconds, Timestamp};
-use crate::service::{Caller, History, Listed, RequestInfo, RoleUsage};
+use crate::service::{Caller, FactInfo, History, Listed, RequestInfo, RoleUsage};
 
 use super::{Frame, ago, joined, listed, times};
 
@@ -29,6 +29,7 @@ pub(in super::super) struct Request {
     /// How long an approval can wait to be claimed, in seconds.
     claim_within: Option<i64>,
     signs: Vec<Sign>,
+    facts: Vec<(String, Timestamp)>,
     needed: u32,
     /// Who else can decide; empty when nobody can.
     others: String,
@@ -146,6 +147,7 @@ impl Request {
             state: info.state.clone(),
             claim_within: info.claim_within.map(Patience::seconds),
             signs: signs(info, usual),
+            facts: info.facts.iter().map(|info| (fact(info), info.fact.until)).collect(),
             needed: info.terms.as_ref().map_or(0, Terms::approvals),
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
@@ -290,6 +292,14 @@ fn signs(info: &RequestInfo, (history, usage): (&History, &RoleUsage)) -> Vec<Si
         _ => Sign::new('=', format!("{people} others asked for {role} {} in 90 days", times(uses))),
     });
     unusual.into_iter().chain(usual).take(MOST_SIGNS).collect()
+}
+
+/// `on call (dba:primary): alice`, `incident:INC-7: open`
+fn fact(info: &FactInfo) -> String {
+    match info.name.as_str().strip_prefix("oncall:") {
+        Some(duty) => format!("on call ({duty}): {}", info.fact.value),
+        None => format!("{}: {}", info.name, info.fact.value),
+    }
 }
 
 fn new_hosts(terms: Option<&Terms>, new: &[HostName]) -> Option<Sign> {

@@ -19,9 +19,10 @@ CREATE TABLE facts (
   message BLOB NOT NULL REFERENCES fact_messages (sha256)
 );
 
--- Which facts a claimed request hangs on.
+-- Which facts a claimed request hangs on, and what was so.
 CREATE TABLE hanging (
   fact TEXT NOT NULL,
+  value TEXT NOT NULL,
   request TEXT NOT NULL REFERENCES requests (id),
   PRIMARY KEY (fact, request)
 );
