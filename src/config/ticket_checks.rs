@@ -33,12 +33,12 @@ impl TicketCheckConfig {
             let place = format!("ticket_checks.{name}.header_file: {}", file.display());
             let bytes = files::read_private(&base.join(file)).map_err(|e| format!("{place}: {e}"))?;
             let header = header(&bytes);
-            self.header = Some(header.ok_or_else(|| format!("{place}: write one line, as in Authorization: Bearer ..."))?);
+            self.header =
+                Some(header.ok_or_else(|| format!("{place}: write one line, as in Authorization: Bearer ..."))?);
         }
         if let Some(file) = &self.tls_ca {
             let read = std::fs::read(base.join(file)).map_err(|e| e.to_string()).and_then(|pem| certificates(&pem));
-            self.authorities =
-                Some(read.map_err(|e| format!("ticket_checks.{name}.tls_ca: {}: {e}", file.display()))?);
+            self.authorities = Some(read.map_err(|e| format!("ticket_checks.{name}.tls_ca: {}: {e}", file.display()))?);
         }
         Ok(())
     }

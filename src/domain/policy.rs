@@ -14,8 +14,8 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::facts::Source;
 use super::key::PublicKey;
-use super::names::{CheckName, 
-    GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName, SourceName,
+use super::names::{
+    CheckName, GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName, SourceName,
 };
 use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;

@@ -14,8 +14,8 @@ use toml::Spanned;
 use super::digest::Digest;
 use super::facts::NamePattern;
 use super::key::PublicKey;
-use super::names::{CheckName, 
-    GroupName, HostName, Invalid, OptionName, PersonName, PrincipalName, RoleName, RuleName, SourceName,
+use super::names::{
+    CheckName, GroupName, HostName, Invalid, OptionName, PersonName, PrincipalName, RoleName, RuleName, SourceName,
 };
 use super::options;
 use super::policy::conditions::{FactPattern, Hours, TicketPattern};

@@ -11,8 +11,8 @@ use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage,
-    ReceiptView, RequestView, RoleView, TermsView,
+    Certified, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment, ProvenEvent,
+    ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {

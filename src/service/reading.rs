@@ -13,13 +13,13 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{Approval, BreakGlass, Request, Review, Serial};
 use crate::domain::time::{Patience, Timestamp};
 use crate::domain::verify::Signed;
-use crate::store::requests::{self, Filter, Scope, Stored};
 use crate::domain::webhook::Delivery;
+use crate::store::requests::{self, Filter, Scope, Stored};
 use crate::store::{StoreError, Tx, certificates, emergencies, facts, passkeys, statements};
 
 use super::cases::terms;
-use super::claims::on_record;
 use super::circumstances::{Around, Origin};
+use super::claims::on_record;
 use super::log::{SignedHead, StoredEvent};
 use super::{Caller, Error, FactInfo, Service, Topic};
 

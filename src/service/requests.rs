@@ -43,7 +43,8 @@ impl Service {
             let tickets = self.tickets(&policy, request.get(), now.second()).await;
             let origin = Origin { from, tickets };
             let (service, verified, waits) = (Arc::clone(self), request.clone(), Digest::of(waiter.as_bytes()));
-            let state = self.store.write(move |tx| service.asked(tx, &policy, &verified, (waits, &origin), now)).await?;
+            let state =
+                self.store.write(move |tx| service.asked(tx, &policy, &verified, (waits, &origin), now)).await?;
             self.taken.insert(request.get().id.clone(), request.get().key.clone());
             self.tell(&request.get().id, &request.get().person, &request.get().role);
             let stored = Stored {

@@ -154,9 +154,9 @@ impl Service {
     /// Every check that has something of its own in the service's file stands in the policy.
     pub(super) fn checks_fit(&self, policy: &Policy) -> Result<(), Error> {
         match self.settings.ticket_checks.keys().find(|name| !policy.ticket_checks().contains_key(*name)) {
-            Some(name) => {
-                Err(Error::Setup(format!("ticket_checks.{name}: the policy has no [ticket_checks.{name}] to say where")))
-            }
+            Some(name) => Err(Error::Setup(format!(
+                "ticket_checks.{name}: the policy has no [ticket_checks.{name}] to say where"
+            ))),
             None => Ok(()),
         }
     }

@@ -61,11 +61,7 @@ pub fn since(tx: &mut Tx<'_>, moment: Timestamp) -> Result<Vec<Delivery>, StoreE
 }
 
 /// Records that a request's certificate hangs on a fact.
-pub fn hang(
-    tx: &mut Tx<'_>,
-    request: &RequestId,
-    (fact, value): (&FactName, &FactValue),
-) -> Result<(), StoreError> {
+pub fn hang(tx: &mut Tx<'_>, request: &RequestId, (fact, value): (&FactName, &FactValue)) -> Result<(), StoreError> {
     let sql = "INSERT INTO hanging (fact, value, request) VALUES (?1, ?2, ?3)";
     tx.execute(sql, &[fact.as_str().into(), value.as_str().into(), request.as_str().into()]).map(|_| ())
 }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
-use crate::domain::names::{WebhookId, 
+use crate::domain::names::{
     FactName, FactValue, HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName,
-    SourceName, Ticket,
+    SourceName, Ticket, WebhookId,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -220,7 +220,6 @@ pub struct EmergencyView {
 
 /// The answer to a message of facts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are named after what they hold")]
 pub struct Heard {
     /// How many it speaks of.
     pub facts: usize,

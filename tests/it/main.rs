@@ -25,6 +25,7 @@ mod sshsig;
 mod store_faults;
 mod stores;
 mod support;
+mod tickets;
 mod verified;
 mod web;
 mod web_acts;
