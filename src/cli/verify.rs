@@ -188,10 +188,9 @@ fn facts_then(receipt: &ReceiptView, claimed: &Event, policy: &Policy) -> Result
         let found = receipt.facts.iter().filter_map(|message| delivery(message).ok());
         let message = found.into_iter().find(|delivery| delivery.digest() == *digest);
         let message = message.ok_or_else(|| wrong(format!("it lacks the message that stated {name}")))?;
-        let read = match signed_by_key(&message, policy) {
-            true => Message::check(&message, policy.sources().get(&message.from), &[], &VerifiedSet::new(0)),
-            false => Message::read(&message),
-        };
+        let source = policy.sources().get(&message.from);
+        let source = source.ok_or_else(|| wrong(format!("its policy has no source {}", message.from)))?;
+        let read = Message::read(&message).and_then(|read| read.within(source));
         let read = read.map_err(|e| wrong(format!("the fact {name}: {e}")))?;
         if read.says(name).flatten().is_none() {
             return Err(wrong(format!("its message says nothing of {name}")));

@@ -85,10 +85,14 @@ impl Message {
     ) -> Result<Self, Refusal> {
         let source = source.ok_or(Refusal::UnknownSource)?;
         delivery.check(source.key.as_ref(), secrets, seen)?;
-        let message = Self::read(delivery)?;
-        match message.lines.keys().find(|name| !source.facts.iter().any(|pattern| pattern.fits(name))) {
-            Some(name) => Err(Refusal::ForeignFact { name: name.clone(), by: delivery.from.clone() }),
-            None => Ok(message),
+        Self::read(delivery)?.within(source)
+    }
+
+    /// Refuses a message that speaks of what is not its source's.
+    pub fn within(self, source: &Source) -> Result<Self, Refusal> {
+        match self.lines.keys().find(|name| !source.facts.iter().any(|pattern| pattern.fits(name))) {
+            Some(name) => Err(Refusal::ForeignFact { name: name.clone(), by: self.source.clone() }),
+            None => Ok(self),
         }
     }
 

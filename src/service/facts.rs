@@ -98,19 +98,24 @@ impl Service {
     /// The latest word on a name, verified again; `None` where there is none that can be believed. A row that is
     /// older than what this process heard already is no latest word: somebody put it back.
     fn latest(&self, tx: &mut Tx<'_>, policy: &Policy, name: &FactName) -> Result<Option<Message>, StoreError> {
-        let doubt = |why: &dyn std::fmt::Display| tracing::error!(%name, error = %why, "a stored fact is not believed");
+        let doubt = |why: &dyn std::fmt::Display| {
+            tracing::error!(%name, error = %why, "a stored fact is not believed");
+            Ok(None)
+        };
         let delivery = match facts::latest(tx, name) {
-            Err(StoreError::Nonsense { .. }) => return Ok(doubt(&"its row makes no sense")).map(|()| None),
+            Err(StoreError::Nonsense { .. }) => return doubt(&"its row makes no sense"),
             other => other?,
         };
         let Some(delivery) = delivery else { return Ok(None) };
         let message = match self.believe(policy, &delivery) {
-            Ok(message) if message.says(name).is_some() => message,
-            Ok(_) => return Ok(doubt(&"its message speaks of others")).map(|()| None),
-            Err(refusal) => return Ok(doubt(&refusal)).map(|()| None),
+            Ok(message) => message,
+            Err(refusal) => return doubt(&refusal),
         };
+        if message.says(name).is_none() {
+            return doubt(&"its message speaks of others");
+        }
         if self.facts().order(name).is_some_and(|heard| heard > message.order) {
-            return Ok(doubt(&"a later word was heard")).map(|()| None);
+            return doubt(&"a later word was heard");
         }
         Ok(Some(message))
     }

@@ -97,7 +97,7 @@ impl Service {
         if let Some(rule) = terms.by {
             let detail = Some(rule.to_string());
             let (kind, facts, tickets) = (EventKind::ApprovedAutomatically, terms.facts, around.checked());
-            events::append(tx, Event { kind, detail, facts, tickets, ..requested })?;
+            events::append(tx, Event { kind, facts, tickets, detail, ..requested })?;
         }
         Ok(state)
     }

@@ -117,13 +117,12 @@ impl Service {
         let mut answers = Vec::new();
         for (name, key) in wanted(policy, asked) {
             let (Some(check), Some(ticket)) = (policy.ticket_checks().get(&name), &asked.ticket) else { continue };
-            let answer = match self.desk.remembered(&key, now) {
-                Some(answer) => answer,
-                None => {
-                    let answer = self.desk.ask(&name, check, &asked.person, ticket).await;
-                    self.desk.known.insert(key, (now, answer.clone()));
-                    answer
-                }
+            let answer = if let Some(answer) = self.desk.remembered(&key, now) {
+                answer
+            } else {
+                let answer = self.desk.ask(&name, check, &asked.person, ticket).await;
+                self.desk.known.insert(key, (now, answer.clone()));
+                answer
             };
             answers.push((name, answer));
         }

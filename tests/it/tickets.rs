@@ -56,12 +56,12 @@ impl Tracker {
     }
 
     fn says(&self, says: Says) {
-        *self.says.lock().unwrap() = says;
+        *self.says.lock().expect("a lock") = says;
     }
 
     /// The requests since the last look.
     fn heard(&self) -> Vec<String> {
-        std::mem::take(&mut *self.heard.lock().unwrap())
+        std::mem::take(&mut *self.heard.lock().expect("a lock"))
     }
 
     /// `strict` needs a ticket that is good; `quick` is approved by itself with one, and by people otherwise.
@@ -107,8 +107,8 @@ fn answer(mut stream: TcpStream, says: &Mutex<Says>, heard: &Mutex<Vec<String>>)
     while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
         request.push(byte[0]);
     }
-    heard.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
-    let says = says.lock().unwrap().clone();
+    heard.lock().expect("a lock").push(String::from_utf8_lossy(&request).into_owned());
+    let says = says.lock().expect("a lock").clone();
     match says {
         Says::Nothing => Some(stream),
         Says::Bytes(bytes) => {
@@ -247,7 +247,10 @@ fn a_place_that_hangs_keeps_nobody_else_waiting() {
                 })
             })
             .collect();
-        crate::support::wait_until(|| !tracker.heard.lock().unwrap().is_empty(), || "it is not asked".to_owned());
+        crate::support::wait_until(
+            || !tracker.heard.lock().expect("a lock").is_empty(),
+            || "it is not asked".to_owned(),
+        );
         let began = Instant::now();
         let web = bench.ask("alice", "web", &json!({}));
         bench.approve("carol", &web).ok();

@@ -78,7 +78,9 @@ fn the_later_word_counts() {
     let (first, over, again) = (said(0, 0, &open(600)), said(60, 60, OVER), said(0, 120, &open(600)));
     for order in [[&first, &over, &again], [&over, &first, &again], [&again, &over, &first], [&over, &again, &first]] {
         let mut facts = Facts::default();
-        order.iter().for_each(|message| facts.hear(message));
+        for message in order {
+            facts.hear(message);
+        }
         assert_eq!(facts.at(&name(), at(130)), None);
         assert_eq!(facts.order(&name()), Some(over.order));
     }

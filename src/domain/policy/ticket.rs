@@ -120,15 +120,11 @@ const PLACE: &str = "{ticket}";
 impl TicketUrl {
     /// For one ticket. Whatever could mean something in an address is escaped, so that a ticket leads to no other one.
     pub fn of(&self, ticket: &Ticket) -> String {
-        let mut escaped = String::new();
-        for byte in ticket.as_str().bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
-                escaped.push(char::from(byte));
-            } else {
-                escaped.push_str(&format!("%{byte:02X}"));
-            }
-        }
-        self.0.replace(PLACE, &escaped)
+        let escaped = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        };
+        self.0.replace(PLACE, &ticket.as_str().bytes().map(escaped).collect::<String>())
     }
 }
 

@@ -7,6 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use ssh_jit::domain::digest::Digest;
+use ssh_jit::domain::time::Timestamp;
 use ssh_jit::domain::webhook::WebhookSecret;
 
 use super::service::{Answer, Bench};
@@ -62,8 +63,13 @@ impl Pager {
 
     /// A webhook of now that states these facts, unsigned.
     pub(crate) fn drafts(&self, bench: &Bench, facts: &Value) -> Hook {
-        let body = json!({"type": "facts", "timestamp": bench.at(0), "data": {"facts": facts}}).to_string();
-        let (id, sent) = (format!("msg_{}", bench.number()), bench.at(0).unix().to_string());
+        self.drafts_at(bench.at(0), bench.number(), facts)
+    }
+
+    /// The same at any time.
+    pub(crate) fn drafts_at(&self, now: Timestamp, number: u64, facts: &Value) -> Hook {
+        let body = json!({"type": "facts", "timestamp": now, "data": {"facts": facts}}).to_string();
+        let (id, sent) = (format!("msg_{number}"), now.unix().to_string());
         Hook { to: self.0.to_owned(), id, sent, body, signature: String::new() }
     }
 
@@ -79,12 +85,11 @@ impl Hook {
     }
 
     pub(crate) fn deliver(&self, bench: &Bench) -> Answer {
-        let headers = [
-            ("webhook-id", self.id.as_str()),
-            ("webhook-timestamp", &self.sent),
-            ("webhook-signature", &self.signature),
-        ];
-        bench.browse("POST", &format!("/v1/facts/{}", self.to), &headers, self.body.as_bytes()).0
+        bench.browse("POST", &format!("/v1/facts/{}", self.to), &self.headers(), self.body.as_bytes()).0
+    }
+
+    pub(crate) fn headers(&self) -> [(&'static str, &str); 3] {
+        [("webhook-id", self.id.as_str()), ("webhook-timestamp", &self.sent), ("webhook-signature", &self.signature)]
     }
 }
 
