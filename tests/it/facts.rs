@@ -158,6 +158,10 @@ fn messages_that_are_not_heard() {
     ] {
         bench.turns_away(status, code, || hook.deliver(&bench));
     }
+    // Which of two was signed?
+    let twice = signed.headers().into_iter().chain([("webhook-id", "msg_other")]).collect::<Vec<_>>();
+    let post = || bench.browse("POST", "/v1/facts/pager", &twice, signed.body.as_bytes()).0;
+    bench.turns_away(422, "webhook-header", post);
     assert_eq!(signed.deliver(&bench).ok().json()["facts"], 1);
 }
 

@@ -661,7 +661,7 @@ fn everything_that_can_be_written() {
 fn nothing_written_harms_nobody() {
     let mut story = Story::new();
     story.bench.be_now();
-    story.bench.start(&policy()).expect("a service that starts");
+    story.bench.start(&policy_of_story()).expect("a service that starts");
     for known in &story.known {
         let gets = story.bench.claim(&known.asked).status == 200;
         assert_eq!(gets, known.may == May::Claim, "{}", known.name);
