@@ -37,7 +37,8 @@ impl FromStr for WebhookKey {
         let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         // A weak point is a key with which anybody can sign.
         let key = bytes.and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok()).filter(|key| !key.is_weak());
-        key.map(Self).ok_or_else(|| Invalid::new("key", text, "write whpk_ and the base64 of an Ed25519 public key"))
+        // Not shown: it may be a secret, in the wrong place.
+        key.map(Self).ok_or_else(|| Invalid::new("key", "...", "write whpk_ and the base64 of an Ed25519 public key"))
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::pager::{Hook, Pager, is, over};
 use crate::support::service::{Answer, Asked, Bench, Key, policy};
+use crate::web::carol;
 use ssh_jit::domain::policy::Policy;
 
 const PAGER: Pager = Pager("pager");
@@ -438,5 +439,41 @@ fn a_closing_incident_races_with_claims() {
             }
         }
         bench.advance(1);
+    }
+}
+
+/// Approvers see what the role's rules ask for, and until when; and in the story what ended.
+#[test]
+fn the_page_of_a_request_says_who_is_on_call() {
+    let bench = alarmed();
+    let night = bench.ask("alice", "night", &json!({}));
+    let browser = carol(&bench);
+    let page = || browser.opens(&bench, &format!("/requests/{}", night.id)).ok().body;
+    assert!(page().contains("on call (dba:primary): alice (until "), "{}", page());
+    assert!(!page().contains("incident"), "no rule of this role asks for it");
+    bench.approve("carol", &night).ok();
+    bench.claim(&night).ok();
+    PAGER.states(&bench, &json!([over("oncall:dba:primary")])).ok();
+    let page = page();
+    assert!(page.contains("the access of alice to night ended with the fact oncall:dba:primary"), "{page}");
+    assert!(!page.contains("on call ("), "{page}");
+}
+
+#[test]
+fn a_source_says_who_and_what() {
+    let good = paged();
+    for (from, to, words) in [
+        (PAGER.public(), "whpk_AAAA".to_owned(), "write whpk_ and the base64 of an Ed25519 public key"),
+        (PAGER.public(), PAGER.written_secret(), "write whpk_ and the base64 of an Ed25519 public key"),
+        ("\"oncall:*\"".to_owned(), "\"*\"".to_owned(), "write a name, or how it begins and * at its end"),
+        ("\"oncall:*\"".to_owned(), "\"on*call\"".to_owned(), "write a name, or how it begins and * at its end"),
+        ("[\"oncall:*\", \"incident:INC-7\"]".to_owned(), "[]".to_owned(), "facts is empty"),
+        ("[sources.pager]".to_owned(), "[sources.Pager]".to_owned(), "begin with a letter"),
+        ("[sources.pager]".to_owned(), "[sources.pager]\nsecret = \"x\"".to_owned(), "unknown field `secret`"),
+    ] {
+        assert!(good.contains(&from), "{from}");
+        let error = Policy::parse(&good.replacen(&from, &to, 1)).expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(!error.contains(&PAGER.written_secret()), "a secret where a key belongs is not repeated: {error}");
     }
 }
