@@ -223,7 +223,9 @@ fn say(port: u16, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a service");
     let host = format!("Host: localhost:{port}\r\nConnection: close\r\nContent-Length: {}", body.len());
     let (first, rest) = head.split_once("\r\n").unwrap_or((head, "X-Nothing: 1"));
-    write!(stream, "{first}\r\n{host}\r\n{rest}\r\n\r\n{body}").expect("a request");
+    // In one piece: whoever refuses the first line hangs up on what comes later.
+    let request = format!("{first}\r\n{host}\r\n{rest}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).expect("a request");
     let mut answer = Vec::new();
     // Whoever refuses early may hang up on the rest.
     let _ = stream.read_to_end(&mut answer);
