@@ -3,7 +3,10 @@
 
 mod oidc;
 mod proxies;
+mod sources;
+mod ticket_checks;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -12,11 +15,13 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::names::{InstanceId, PersonName};
+use crate::domain::names::{CheckName, InstanceId, PersonName, SourceName};
 use crate::files;
 
 pub use oidc::{OidcConfig, is_confidential};
 pub use proxies::Proxies;
+pub use sources::SourceConfig;
+pub use ticket_checks::TicketCheckConfig;
 
 /// A setting that cannot be used. Names file, line and field.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,12 @@ pub struct ServiceConfig {
     pub remembered: usize,
     /// The identity provider whose word lets people read in the browser.
     pub oidc: Option<OidcConfig>,
+    /// What is shared with those who state facts.
+    #[serde(default)]
+    pub sources: BTreeMap<SourceName, SourceConfig>,
+    /// With what this service shows itself where tickets are looked up.
+    #[serde(default)]
+    pub ticket_checks: BTreeMap<CheckName, TicketCheckConfig>,
     /// The folder that the paths above are relative to.
     #[serde(skip)]
     pub base: PathBuf,
@@ -95,6 +106,12 @@ impl ServiceConfig {
         base.clone_into(&mut config.base);
         if let Some(oidc) = &mut config.oidc {
             oidc.complete(base).map_err(|message| fail(format!(" {message}")))?;
+        }
+        for (name, source) in &mut config.sources {
+            source.complete(name.as_str(), base).map_err(|message| fail(format!(" {message}")))?;
+        }
+        for (name, check) in &mut config.ticket_checks {
+            check.complete(name.as_str(), base).map_err(|message| fail(format!(" {message}")))?;
         }
         config.doubt().map_or(Ok(config), |doubt| Err(fail(format!(" {doubt}"))))
     }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
 use ssh_jit::domain::facts::Facts;
 use ssh_jit::domain::names::{PersonName, RoleName};
-use ssh_jit::domain::policy::{Asked, Circumstances, Policy};
+use ssh_jit::domain::policy::{Asked, Circumstances, Policy, Tickets};
 use ssh_jit::domain::time::Timestamp;
 
 use super::{micros, millis};
@@ -62,7 +62,7 @@ fn decide(policy: &Policy) {
         let from = format!("10.{}.{}.7", below(60), below(256)).parse().ok();
         let at = Timestamp::from_unix(1_795_341_718 + i64::try_from(below(30 * 86_400)).unwrap_or_default());
         let asked = Asked { person, role, hosts: &[], principals: &[], seconds: None, ticket: None };
-        let around = Circumstances { from, facts: &facts, held: 0 };
+        let around = Circumstances { from, facts: &facts, tickets: &Tickets::default(), held: 0 };
         let begin = Instant::now();
         let outcome = black_box(policy.terms(black_box(&asked), at, &around));
         times.push(begin.elapsed());

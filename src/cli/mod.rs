@@ -7,6 +7,7 @@ mod break_glass;
 mod ca;
 mod doctor;
 mod done;
+mod facts;
 mod failure;
 mod init;
 mod login;
@@ -85,6 +86,8 @@ enum Verb {
     Status,
     /// The roles that you may ask for or decide on
     Roles,
+    /// What signed messages from outside say is so now: who is on call, which incident is open
+    Facts,
     /// Requests that you may see
     Requests(requests::Args),
     /// One request and everything that happened to it
@@ -189,6 +192,7 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Login(args) => login::run(context, &args),
         Verb::Status => status::run(context),
         Verb::Roles => roles::run(context),
+        Verb::Facts => facts::run(context),
         Verb::Requests(args) => requests::run(context, &args),
         Verb::Show(args) => show::run(context, &args),
         Verb::Approve(args) => approve::approve(context, &args),

@@ -41,6 +41,8 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
         remembered: config.remembered,
         origin: config.url.trim_end_matches('/').to_ascii_lowercase(),
         oidc: config.oidc.clone(),
+        sources: config.sources.iter().map(|(name, source)| (name.clone(), source.secrets.clone())).collect(),
+        ticket_checks: config.ticket_checks.clone(),
         proxies: config.proxies(),
     };
     let tls = load_tls(&config, settings.relying_party())?;

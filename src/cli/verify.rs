@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::certificate::ToBeSigned;
 use crate::domain::event::{Event, EventKind, HEAD_NAMESPACE, Head};
-use crate::domain::facts::Facts;
+use crate::domain::facts::{Facts, Message};
 use crate::domain::grant::Grant;
 use crate::domain::passkey::{self, Enrolled};
-use crate::domain::policy::{Circumstances, Policy};
+use crate::domain::policy::{Circumstances, Policy, Tickets};
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::{Expect, SshSig};
 use crate::domain::statement::{Approval, Claim, Decision, Request, Statement};
@@ -21,7 +21,8 @@ use crate::domain::text::visible;
 use crate::domain::tree::verify_inclusion;
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
-use crate::wire::{ReceiptView, SignedText};
+use crate::domain::webhook::Delivery;
+use crate::wire::{ProvenMessage, ReceiptView, SignedText};
 
 use super::{Context, Exit, Failure, audit};
 
@@ -160,7 +161,9 @@ impl Case {
         let serial = claimed.serial.ok_or_else(|| wrong("the log gives its certificate no serial"))?;
         let nonce = crate::domain::certificate::nonce_of(&tbs).ok_or_else(|| wrong("its certificate has no nonce"))?;
         // How much the person had that day is no part of one request's evidence.
-        let around = Circumstances { from: claimed.from, facts: &Facts::default(), held: 0 };
+        let facts = facts_then(receipt, &claimed, policy)?;
+        let tickets = Tickets::yes(&claimed.tickets);
+        let around = Circumstances { from: claimed.from, facts: &facts, tickets: &tickets, held: 0 };
         // The service's skew is not in the receipt: it is whatever makes the bytes the same.
         for skew in 0..=60 {
             let grant = Grant::access(policy, &self.request, &self.decisions, claim, &around, skew)
@@ -173,6 +176,37 @@ impl Case {
         }
         Err(wrong("its certificate holds something else than its statements lead to"))
     }
+}
+
+/// The facts that the certificate hung on, as the log names them: each from the very message, and signed by its
+/// source's key where the policy has one. A secret that is shared with the service proves nothing to others: then the
+/// log alone attests that the message came.
+fn facts_then(receipt: &ReceiptView, claimed: &Event, policy: &Policy) -> Result<Facts, Failure> {
+    let mut facts = Facts::default();
+    for (name, digest) in &claimed.facts {
+        let found = receipt.facts.iter().filter_map(|message| delivery(message).ok());
+        let message = found.into_iter().find(|delivery| delivery.digest() == *digest);
+        let message = message.ok_or_else(|| wrong(format!("it lacks the message that stated {name}")))?;
+        let source = policy.sources().get(&message.from);
+        let source = source.ok_or_else(|| wrong(format!("its policy has no source {}", message.from)))?;
+        let read = Message::read(&message).and_then(|read| read.within(source));
+        let read = read.map_err(|e| wrong(format!("the fact {name}: {e}")))?;
+        if read.says(name).flatten().is_none() {
+            return Err(wrong(format!("its message says nothing of {name}")));
+        }
+        facts.hear_of(name, &read);
+    }
+    Ok(facts)
+}
+
+fn delivery(message: &ProvenMessage) -> Result<Delivery, Refusal> {
+    let ProvenMessage { source, id, sent, body, signature } = message;
+    Delivery::new(source.clone(), id.as_str(), sent, signature, body.clone().into_bytes())
+}
+
+fn signed_by_key(message: &Delivery, policy: &Policy) -> bool {
+    let key = policy.sources().get(&message.from).and_then(|source| source.key.as_ref());
+    key.is_some() && message.check(key, &[], &VerifiedSet::new(0)).is_ok()
 }
 
 fn verified<T: Statement>(signed: &Signed, receipt: &ReceiptView, trust: &Trust) -> Result<Verified<T>, Failure> {
@@ -189,6 +223,22 @@ fn verified<T: Statement>(signed: &Signed, receipt: &ReceiptView, trust: &Trust)
     let enrolled = enrolled.filter(|enrolled| passkey::is_site(origin, &enrolled.get().application));
     let enrolled = enrolled.ok_or_else(|| wrong("nothing in it binds its passkey to a person"))?;
     Verified::check_passkey(signed, enrolled, origin, &trust.instance, &seen).map_err(fail)
+}
+
+/// What the certificate hung on, and who vouches for it.
+fn hung_on(context: &Context, receipt: &ReceiptView, grant: &Grant) {
+    let Ok(policy) = Policy::parse(&receipt.policy) else { return };
+    for (name, digest) in grant.facts() {
+        let found = receipt.facts.iter().filter_map(|message| delivery(message).ok());
+        let Some(message) = found.into_iter().find(|delivery| delivery.digest() == *digest) else { continue };
+        let Some(fact) = Message::read(&message).ok().and_then(|read| read.says(name).flatten()) else { continue };
+        let by = if signed_by_key(&message, &policy) {
+            format!("signed by {}", message.from)
+        } else {
+            format!("from {}, attested by the service's log only", message.from)
+        };
+        context.ui.out(format_args!("while {name} = {} until {}: {by}", fact.value, fact.until));
+    }
 }
 
 fn report(context: &Context, receipt: &ReceiptView, case: &Case, grant: Option<&Grant>) {
@@ -223,6 +273,7 @@ fn report(context: &Context, receipt: &ReceiptView, case: &Case, grant: Option<&
                 grant.valid_before()
             ));
             ui.out(format_args!("key id {}", grant.key_id()));
+            hung_on(context, receipt, grant);
         }
     }
     ui.good(format_args!(

@@ -2,13 +2,14 @@
 //! a person's: statements stand beside and are named by SHA-256, so that a reason can be erased and
 //! the log still verifies.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::names::{InstanceId, PersonName, RequestId, RoleName};
+use super::names::{CheckName, FactName, InstanceId, PersonName, RequestId, RoleName};
 use super::statement::{Serial, Version};
 use super::time::Moment;
 
@@ -47,7 +48,7 @@ pub enum EventKind {
     Claimed,
     /// Access was given back early.
     Returned,
-    /// Access was ended by somebody with the duty.
+    /// Access was ended: by somebody with the duty, or with the fact that `detail` names.
     Revoked,
     /// The certificate ran out.
     Expired,
@@ -59,6 +60,8 @@ pub enum EventKind {
     BreakGlassRefused,
     /// The review of a break-glass was closed; `detail` is its outcome.
     Reviewed,
+    /// A source said what is so; `detail` is its name and the SHA-256 of what it signed.
+    FactsStated,
 }
 
 impl fmt::Display for EventKind {
@@ -96,6 +99,12 @@ pub struct Event {
     /// Where it came from, where conditions of the policy may have looked at it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
+    /// The facts that it hangs on, each with the SHA-256 of the message that states it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<FactName, Digest>,
+    /// The ticket checks that said yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tickets: Vec<CheckName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -116,6 +125,8 @@ impl Event {
             policy: None,
             tbs: None,
             from: None,
+            facts: BTreeMap::new(),
+            tickets: Vec::new(),
             detail: None,
         }
     }

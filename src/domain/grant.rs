@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::approval;
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::{OptionName, PersonName, Principal, RoleName};
+use super::names::{FactName, OptionName, PersonName, Principal, RoleName};
 use super::policy::{Circumstances, Policy, Role, Terms};
 use super::refusal::Refusal;
 use super::sshsig::BadSignature;
@@ -28,6 +28,7 @@ pub struct Grant {
     valid_after: Timestamp,
     extensions: BTreeSet<OptionName>,
     critical_options: BTreeMap<OptionName, String>,
+    facts: BTreeMap<FactName, Digest>,
 }
 
 /// Which of the two ways led to a grant, and so which CA signs.
@@ -86,6 +87,7 @@ impl Grant {
             valid_after: shifted(claim.get().at, seconds, skew),
             extensions: least.extensions,
             critical_options: least.critical_options,
+            facts: terms.facts,
         })
     }
 
@@ -121,6 +123,7 @@ impl Grant {
             // Forwarding outlives the certificate on stock sshd, so an emergency gets a terminal only.
             extensions: role.extensions.iter().filter(|e| e.as_str() == "permit-pty").cloned().collect(),
             critical_options,
+            facts: terms.facts,
         })
     }
 
@@ -163,6 +166,10 @@ impl Grant {
     /// What it permits, sorted.
     pub fn extensions(&self) -> &BTreeSet<OptionName> {
         &self.extensions
+    }
+    /// The facts that it hangs on, and the messages that stated them: access ends with them.
+    pub fn facts(&self) -> &BTreeMap<FactName, Digest> {
+        &self.facts
     }
     /// What it restricts, sorted.
     pub fn critical_options(&self) -> &BTreeMap<OptionName, String> {

@@ -113,6 +113,19 @@ name!(
     FactValue, "value", is_fact_value, "use 1 to 64 of A-Z a-z 0-9 . _ / # -"
 );
 name!(
+    /// Who states facts, from outside.
+    SourceName, "source", is_name, "use 1 to 32 of a-z 0-9 . _ - and begin with a letter or _"
+);
+name!(
+    /// A place outside where tickets are looked up.
+    CheckName, "ticket check", is_name, "use 1 to 32 of a-z 0-9 . _ - and begin with a letter or _"
+);
+name!(
+    /// The id of a webhook: its sender's name for it, the same at each attempt. Without a dot, which ends it in what
+    /// is signed.
+    WebhookId, "webhook-id", is_webhook_id, "use 1 to 128 of A-Z a-z 0-9 _ : -"
+);
+name!(
     /// A certificate extension or critical option, such as `permit-pty`.
     OptionName, "option", is_option, "use 1 to 64 of A-Z a-z 0-9 . @ -"
 );
@@ -246,6 +259,10 @@ fn is_fact_name(text: &str) -> bool {
 
 fn is_fact_value(text: &str) -> bool {
     all(text, 64, |b| b.is_ascii_alphanumeric() || b"._/#-".contains(&b))
+}
+
+fn is_webhook_id(text: &str) -> bool {
+    all(text, 128, |b| b.is_ascii_alphanumeric() || b"_:-".contains(&b))
 }
 
 fn is_option(text: &str) -> bool {

@@ -6,14 +6,18 @@ pub mod conditions;
 pub mod decide;
 pub mod people;
 pub mod quorum;
+pub mod ticket;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::digest::Digest;
+use super::facts::Source;
 use super::key::PublicKey;
-use super::names::{GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName};
+use super::names::{
+    CheckName, GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName, SourceName,
+};
 use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;
 use super::time::{Patience, Seconds};
@@ -23,6 +27,7 @@ pub use conditions::{Circumstances, Conditions};
 pub use decide::{Asked, Effect, Explained, Met, Rule, Terms};
 pub use people::People;
 pub use quorum::Quorum;
+pub use ticket::{TicketCheck, Tickets};
 
 /// The most principals that one certificate may carry (sshd refuses more).
 pub const MOST_PRINCIPALS: usize = 256;
@@ -41,6 +46,8 @@ pub struct Policy {
     pub(super) claimable: Option<BTreeSet<GroupName>>,
     pub(super) roles: BTreeMap<RoleName, Role>,
     pub(super) rules: Vec<Arc<Rule>>,
+    pub(super) sources: BTreeMap<SourceName, Source>,
+    pub(super) ticket_checks: BTreeMap<CheckName, TicketCheck>,
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
     pub(super) revoked_keys: BTreeSet<Digest>,
@@ -167,6 +174,8 @@ impl Policy {
             claimable: None,
             roles: BTreeMap::new(),
             rules: Vec::new(),
+            sources: BTreeMap::new(),
+            ticket_checks: BTreeMap::new(),
             rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
             revoked_keys: BTreeSet::new(),
@@ -197,6 +206,16 @@ impl Policy {
     /// The rules of `[[rules]]`, in their order.
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// Who states facts.
+    pub fn sources(&self) -> &BTreeMap<SourceName, Source> {
+        &self.sources
+    }
+
+    /// Where tickets are looked up.
+    pub fn ticket_checks(&self) -> &BTreeMap<CheckName, TicketCheck> {
+        &self.ticket_checks
     }
 
     /// All emergency keys.
@@ -279,7 +298,15 @@ impl Policy {
         }
         let hosts = role.resolve_hosts(role_name, hosts)?;
         let principals = role.resolve_principals(&hosts, principals)?;
-        Ok(Terms { principals, hosts, seconds, quorum: Quorum::default(), by: None, ends_by: None })
+        Ok(Terms {
+            principals,
+            hosts,
+            seconds,
+            quorum: Quorum::default(),
+            by: None,
+            ends_by: None,
+            facts: BTreeMap::new(),
+        })
     }
 
     /// Refuses a key that the policy revokes.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::facts::Facts;
-use super::names::{HostName, Invalid, PersonName, RoleName, RuleName, Ticket};
-use super::policy::{Asked, Circumstances, Explained, Policy};
+use super::names::{CheckName, HostName, Invalid, PersonName, RoleName, RuleName, Ticket};
+use super::policy::{Asked, Circumstances, Explained, Policy, Tickets};
 use super::policy_file::{PolicyError, Written};
 use super::time::{Seconds, Timestamp};
 
@@ -36,6 +36,9 @@ struct Case {
     at: Option<Written<Time>>,
     from: Option<IpAddr>,
     ticket: Option<Ticket>,
+    /// The checks that call the ticket good.
+    #[serde(default)]
+    checked: Vec<CheckName>,
     #[serde(default)]
     hosts: Vec<HostName>,
     #[serde(default)]
@@ -122,6 +125,7 @@ impl Cases {
 impl Case {
     fn explained(&self, policy: &Policy, at: Timestamp) -> Result<Explained, Invalid> {
         let facts = Facts::written(self.facts.iter().map(String::as_str), at)?;
+        let tickets = Tickets::yes(&self.checked);
         let held = self.held.map_or(0, |held| held.0.get().into());
         let asked = Asked {
             person: &self.person,
@@ -131,7 +135,7 @@ impl Case {
             seconds: self.length.map(|length| length.0),
             ticket: self.ticket.as_ref(),
         };
-        Ok(policy.explain(&asked, at, &Circumstances { from: self.from, facts: &facts, held }))
+        Ok(policy.explain(&asked, at, &Circumstances { from: self.from, facts: &facts, tickets: &tickets, held }))
     }
 
     /// What was expected and did not come.

@@ -12,20 +12,25 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::digest::Digest;
+use super::facts::NamePattern;
 use super::key::PublicKey;
-use super::names::{GroupName, HostName, Invalid, OptionName, PersonName, PrincipalName, RoleName, RuleName};
+use super::names::{
+    CheckName, GroupName, HostName, Invalid, OptionName, PersonName, PrincipalName, RoleName, RuleName, SourceName,
+};
 use super::options;
 use super::policy::conditions::{FactPattern, Hours, TicketPattern};
 use super::policy::decide::AUTOMATIC;
 use super::policy::people::Groups;
 use super::policy::quorum::Part;
+use super::policy::ticket::{Pointer, TicketUrl};
 use super::policy::{
     Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, MOST_PRINCIPALS, People, Person, Policy, Quorum, Role,
-    Rule, Span,
+    Rule, Span, TicketCheck,
 };
 use super::policy_bundle::{self, Part as SourcePart, Pattern};
 use super::text::visible;
 use super::time::{LONGEST, Patience, Seconds};
+use super::webhook::WebhookKey;
 
 /// Why a policy is refused, and where: `12: roles.db-prod.max: ...`. What hides in the file is shown escaped: this
 /// goes into logs, too.
@@ -73,6 +78,10 @@ struct File {
     oidc: Option<OidcTable>,
     #[serde(default)]
     roles: BTreeMap<RoleName, Spanned<RoleTable>>,
+    #[serde(default)]
+    sources: BTreeMap<SourceName, Spanned<SourceTable>>,
+    #[serde(default)]
+    ticket_checks: BTreeMap<CheckName, Spanned<TicketCheckTable>>,
     #[serde(default)]
     rules: Vec<Spanned<RuleTable>>,
     #[serde(default)]
@@ -180,6 +189,7 @@ struct WhenTable {
     #[serde(default)]
     hours: Vec<Spanned<HoursTable>>,
     ticket: Option<Written<TicketPattern>>,
+    ticket_check: Option<Spanned<CheckName>>,
     #[serde(default)]
     facts: Vec<Written<FactPattern>>,
 }
@@ -213,6 +223,34 @@ struct RuleTable {
 enum EffectWord {
     Automatic,
     Deny,
+}
+
+/// Where tickets are looked up.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TicketCheckTable {
+    url: Written<TicketUrl>,
+    expect: ExpectTable,
+    timeout: Option<Spanned<Written<Seconds>>>,
+}
+
+/// What must stand there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectTable {
+    status: Option<u16>,
+    field: Option<Written<Pointer>>,
+    #[serde(default)]
+    value: Vec<String>,
+    assignee_field: Option<Written<Pointer>>,
+}
+
+/// Who states facts.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceTable {
+    key: Option<Written<WebhookKey>>,
+    facts: Vec<Written<NamePattern>>,
 }
 
 #[derive(Deserialize)]
@@ -280,11 +318,19 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         }
     }
     for source in &mut sources {
+        let tables = std::mem::take(&mut source.file.ticket_checks);
+        ticket_checks(&mut policy, tables).map_err(|problem| source.at(&problem))?;
+    }
+    for source in &mut sources {
         let file = &mut source.file;
         let (tables, listed) = (std::mem::take(&mut file.roles), file.duties.take().unwrap_or_default());
         duties(&mut policy, &groups, &listed)
             .and_then(|()| roles(&mut policy, &groups, tables, source.part.start))
             .map_err(|problem| source.at(&problem))?;
+    }
+    for source in &mut sources {
+        let tables = std::mem::take(&mut source.file.sources);
+        self::stating(&mut policy, tables).map_err(|problem| source.at(&problem))?;
     }
     for source in &mut sources {
         let (rules, keys) = (std::mem::take(&mut source.file.rules), std::mem::take(&mut source.file.emergency_keys));
@@ -445,7 +491,7 @@ fn role(policy: &Policy, groups: &Groups, mut table: RoleTable, span: Span) -> R
         requesters: resolve(policy, groups, &table.requesters)?,
         approvers,
         quorum,
-        conditions: conditions(table.when)?,
+        conditions: conditions(policy, table.when)?,
         rules: own.map(|own| own_rule(policy, groups, &hosts, own)).transpose()?.into_iter().map(Arc::new).collect(),
         sensitive: table.sensitive,
         daily_max: table.daily_max.map(|most| at_most(&most, longest_a_day, "what can be had in a day")).transpose()?,
@@ -487,7 +533,7 @@ fn count(approvals: Option<&Spanned<i64>>) -> Result<u32, Problem> {
     parsed.ok_or_else(|| (count.span(), rule.to_owned()))
 }
 
-fn conditions(when: WhenTable) -> Result<Conditions, Problem> {
+fn conditions(policy: &Policy, when: WhenTable) -> Result<Conditions, Problem> {
     for network in &when.from {
         let written = network.get_ref().0;
         if written.trunc() != written {
@@ -501,10 +547,19 @@ fn conditions(when: WhenTable) -> Result<Conditions, Problem> {
         let HoursTable { days, from, to, zone } = spanned.get_ref();
         Hours::new(days, from, to, zone).map_err(|e: Invalid| (spanned.span(), e.to_string()))
     };
+    if let Some(check) = &when.ticket_check {
+        if !policy.ticket_checks.contains_key(check.get_ref()) {
+            return Err((check.span(), format!("there is no ticket check {}", check.get_ref())));
+        }
+        if when.ticket.is_none() {
+            return Err((check.span(), "ticket is missing: what does a ticket look like?".to_owned()));
+        }
+    }
     Ok(Conditions {
         from: when.from.iter().map(|network| network.get_ref().0).collect(),
         hours: when.hours.iter().map(parse).collect::<Result<_, _>>()?,
         ticket: when.ticket.map(|written| written.0),
+        ticket_check: when.ticket_check.map(Spanned::into_inner),
         facts: when.facts.into_iter().map(|written| written.0).collect(),
     })
 }
@@ -520,7 +575,7 @@ fn own_rule(policy: &Policy, groups: &Groups, hosts: &[HostName], table: Automat
         effect: Effect::Automatic { max: table.max.get_ref().0 },
         people: table.people.map(|people| resolve(policy, groups, &people)).transpose()?,
         hosts: unique(&table.hosts)?,
-        conditions: conditions(table.when)?,
+        conditions: conditions(policy, table.when)?,
         because: String::new(),
         place: 0,
     })
@@ -569,7 +624,7 @@ fn rule(policy: &Policy, groups: &Groups, table: RuleTable, span: &Span) -> Resu
         effect,
         people: table.people.map(|people| resolve(policy, groups, &people)).transpose()?,
         hosts: unique(&table.hosts)?,
-        conditions: conditions(table.when)?,
+        conditions: conditions(policy, table.when)?,
         because: table.because.map(check_line).transpose()?.unwrap_or_default(),
         place: 0,
     })
@@ -587,6 +642,46 @@ fn rule_fits(role: &Role, rule: &Rule) -> Result<(), String> {
             None => Ok(()),
         },
     }
+}
+
+fn ticket_checks(policy: &mut Policy, tables: BTreeMap<CheckName, Spanned<TicketCheckTable>>) -> Result<(), Problem> {
+    let three = Seconds::new(3).ok_or((0..0, String::new()))?;
+    for (name, table) in tables {
+        let span = table.span();
+        let TicketCheckTable { url, expect, timeout } = table.into_inner();
+        if expect.field.is_some() == expect.value.is_empty() {
+            return Err((span, "expect: field and value belong together".to_owned()));
+        }
+        let longest = Seconds::new(10).unwrap_or(three);
+        let check = TicketCheck {
+            url: url.0,
+            status: expect.status.unwrap_or(200),
+            field: expect.field.map(|field| (field.0, expect.value)),
+            assignee: expect.assignee_field.map(|field| field.0),
+            timeout: timeout.map_or(Ok(three), |time| at_most(&time, longest, "what somebody may be kept waiting"))?,
+        };
+        if policy.ticket_checks.insert(name.clone(), check).is_some() {
+            return Err((span, format!("another file has {name} already")));
+        }
+    }
+    Ok(())
+}
+
+/// Who states facts, and which. Its secrets, where it has some, are the service's own affair.
+fn stating(policy: &mut Policy, tables: BTreeMap<SourceName, Spanned<SourceTable>>) -> Result<(), Problem> {
+    for (name, table) in tables {
+        let span = table.span();
+        let SourceTable { key, facts } = table.into_inner();
+        if facts.is_empty() {
+            return Err((span, "facts is empty, so it could never state anything".to_owned()));
+        }
+        let facts = facts.into_iter().map(|pattern| pattern.0).collect();
+        let source = super::facts::Source { key: key.map(|key| key.0), facts };
+        if policy.sources.insert(name.clone(), source).is_some() {
+            return Err((span, format!("another file has {name} already")));
+        }
+    }
+    Ok(())
 }
 
 fn emergency_keys(policy: &mut Policy, tables: Vec<EmergencyTable>, start: usize) -> Result<(), Problem> {

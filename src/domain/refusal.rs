@@ -1,7 +1,7 @@
 //! Every reason for which the domain says no. Each names the field it speaks of and what would
 //! work; its code is stable, so that tests, clients and auditors can tell them apart.
 
-use super::names::{HostName, Invalid, PersonName, RoleName, RuleName};
+use super::names::{FactName, HostName, Invalid, PersonName, RoleName, RuleName, SourceName};
 use super::sshsig::BadSignature;
 use super::time::{Seconds, Timestamp};
 
@@ -125,6 +125,22 @@ refusals! {
     Certificate { what: &'static str } = "certificate", "certificate: {what}";
     /// An emergency key used as an everyday key, or the reverse, or not registered at all: one answer.
     NotEmergencyKey = "not-emergency-key", "key: this key may not break the glass here";
+    /// A webhook to an address that nobody has.
+    UnknownSource = "unknown-source", "source: the policy knows none of this name";
+    /// A webhook that none of its source's keys signed.
+    WebhookUnsigned = "webhook-unsigned", "webhook-signature: no key of this source signed this";
+    /// A webhook's headers that are not what they must be.
+    WebhookHeader { name: &'static str } = "webhook-header", "{name}: it is missing, there twice, or makes no sense";
+    /// Sent too long ago.
+    WebhookStale { seconds: i64 } = "webhook-stale", "webhook-timestamp: sent {seconds} s ago, and it counts for 300 s; send it again";
+    /// Sent, or said to be so, in the future.
+    WebhookFuture { seconds: i64 } = "webhook-future", "webhook-timestamp: {seconds} s in the future; set the sender's clock right";
+    /// A webhook's id with another body.
+    WebhookRepeated = "webhook-repeated", "webhook-id: it came before with another body";
+    /// Facts that do not read as such.
+    Facts { what: String } = "malformed-facts", "facts: {what}";
+    /// A fact that is not this source's to state.
+    ForeignFact { name: FactName, by: SourceName } = "foreign-fact", "facts: the policy does not let {by} speak of {name}";
     /// The last reason again.
     ReasonRepeated = "reason-repeated", "reason: it repeats your last one; say what is broken now";
 }

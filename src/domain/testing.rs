@@ -11,7 +11,7 @@ use super::facts::Facts;
 use super::grant::Grant;
 use super::key::PublicKey;
 use super::names::{InstanceId, Nonce, PersonName, Principal, RequestId, RoleName};
-use super::policy::{Asked, Circumstances, Policy, Terms};
+use super::policy::{Asked, Circumstances, Policy, Terms, Tickets};
 use super::refusal::Refusal;
 use super::sshsig::{self, Expect, SshSig};
 use super::statement::{self, Approval, BreakGlass, Category, Claim, Decision, Is, Request, Statement, Version};
@@ -227,8 +227,8 @@ pub(crate) fn policy() -> Policy {
 
 /// Circumstances of which nothing is known.
 pub(crate) fn unknown() -> Circumstances<'static> {
-    static NOTHING: LazyLock<Facts> = LazyLock::new(Facts::default);
-    Circumstances { from: None, facts: &NOTHING, held: 0 }
+    static NOTHING: LazyLock<(Facts, Tickets)> = LazyLock::new(Default::default);
+    Circumstances { from: None, facts: &NOTHING.0, tickets: &NOTHING.1, held: 0 }
 }
 
 /// What a policy makes of somebody's asking, while nothing else is known.

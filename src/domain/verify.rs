@@ -159,7 +159,7 @@ impl<T: Statement> Verified<T> {
 }
 
 /// Hashes of what was verified already (statement, signature and key together). Lives in memory only; entries are
-/// made by [`Verified::check`] alone.
+/// made by [`Verified::check`] alone, and by [`super::webhook::Delivery::check`] for webhooks.
 #[derive(Debug)]
 pub struct VerifiedSet(Remembered<Digest, ()>);
 
@@ -169,11 +169,11 @@ impl VerifiedSet {
         Self(Remembered::new(capacity))
     }
 
-    fn contains(&self, entry: &Digest) -> bool {
+    pub(super) fn contains(&self, entry: &Digest) -> bool {
         self.0.get(entry).is_some()
     }
 
-    fn insert(&self, entry: Digest) {
+    pub(super) fn insert(&self, entry: Digest) {
         self.0.insert(entry, ());
     }
 }

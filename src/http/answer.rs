@@ -83,10 +83,11 @@ impl From<Refusal> for Failure {
 
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::UnknownRequest | Refusal::UnknownPolicy => StatusCode::NOT_FOUND,
+        Refusal::UnknownRequest | Refusal::UnknownPolicy | Refusal::UnknownSource => StatusCode::NOT_FOUND,
         Refusal::Lapsed { .. } => StatusCode::GONE,
         Refusal::TooManyPending { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Replayed
+        | Refusal::WebhookRepeated
         | Refusal::IdTaken
         | Refusal::SubjectKeyTaken { .. }
         | Refusal::NotPending { .. }
@@ -100,6 +101,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::Conflict { .. }
         | Refusal::NothingLeft { .. } => StatusCode::CONFLICT,
         Refusal::Malformed { .. }
+        | Refusal::WebhookHeader { .. }
+        | Refusal::Facts { .. }
         | Refusal::Field { .. }
         | Refusal::TooLong { .. }
         | Refusal::UnknownHost { .. }
@@ -133,7 +136,11 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::ServicesCannotDecide { .. }
         | Refusal::NotYours
         | Refusal::NoDuty { .. }
-        | Refusal::NotEmergencyKey => StatusCode::FORBIDDEN,
+        | Refusal::NotEmergencyKey
+        | Refusal::WebhookUnsigned
+        | Refusal::WebhookStale { .. }
+        | Refusal::WebhookFuture { .. }
+        | Refusal::ForeignFact { .. } => StatusCode::FORBIDDEN,
     }
 }
 

@@ -19,7 +19,9 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::names::RequestId;
 use crate::domain::policy::Duty;
+use crate::domain::refusal::Refusal;
 use crate::domain::verify::Signed;
+use crate::domain::webhook::{self, Delivery};
 use crate::service::{Caller, Error, Service, Settings};
 use crate::wire::SignedText;
 
@@ -44,15 +46,43 @@ pub(super) struct Body<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Failure;
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let within = request.extensions().get::<Limits>().copied().unwrap_or_default().body_within;
-        // As a whole: a byte now and then would be progress for ever.
-        let body = tokio::time::timeout(within, Bytes::from_request(request, state)).await;
-        let late = |_| Failure::new(StatusCode::REQUEST_TIMEOUT, "body", "body: it did not arrive in time");
-        let body = body
-            .map_err(late)?
-            .map_err(|e| Failure::new(e.status(), "body", "body: it could not be read, or is longer than 128 KiB"))?;
+        let body = body_of(request, state).await?;
         let parsed = serde_json::from_slice(&body);
         parsed.map(Self).map_err(|e| Failure::new(StatusCode::BAD_REQUEST, "malformed", format!("body: {e}")))
+    }
+}
+
+async fn body_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Failure> {
+    let within = request.extensions().get::<Limits>().copied().unwrap_or_default().body_within;
+    // As a whole: a byte now and then would be progress for ever.
+    let body = tokio::time::timeout(within, Bytes::from_request(request, state)).await;
+    let late = |_| Failure::new(StatusCode::REQUEST_TIMEOUT, "body", "body: it did not arrive in time");
+    let unread = "body: it could not be read, or is longer than 128 KiB";
+    body.map_err(late)?.map_err(|e| Failure::new(e.status(), "body", unread))
+}
+
+/// A webhook, at the address of its source: the body verbatim, and the headers that sign it.
+pub(super) struct Webhook(pub(super) Delivery);
+
+impl<S: Send + Sync> FromRequest<S> for Webhook {
+    type Rejection = Failure;
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let source = Path::<String>::from_request_parts(&mut parts, state).await.map(|Path(source)| source);
+        let source = source.ok().and_then(|source| source.parse().ok()).ok_or(Refusal::UnknownSource)?;
+        let header = |name| {
+            // Twice is refused: which of the two was signed?
+            let mut values = parts.headers.get_all(name).iter();
+            let text = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
+            text.map(str::to_owned).ok_or(Refusal::WebhookHeader { name })
+        };
+        let (id, sent) = (header("webhook-id")?, header("webhook-timestamp")?);
+        let signature = header("webhook-signature")?;
+        let body = body_of(Request::from_parts(parts, body), state).await?;
+        if body.len() > webhook::LONGEST_BODY {
+            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "body: a message has at most 16 KiB"));
+        }
+        Ok(Self(Delivery::new(source, &id, &sent, &signature, body.to_vec())?))
     }
 }
 
@@ -62,7 +92,7 @@ pub(super) struct Named(pub(super) RequestId);
 impl<S: Send + Sync> FromRequestParts<S> for Named {
     type Rejection = Failure;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let unknown = || Failure::from(crate::domain::refusal::Refusal::UnknownRequest);
+        let unknown = || Failure::from(Refusal::UnknownRequest);
         let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| unknown())?;
         // Not what a person typed, but what a client sends: one spelling, one answer.
         id.parse().map(Self).map_err(|_| unknown())

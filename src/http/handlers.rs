@@ -16,12 +16,12 @@ use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    Certified, Changed, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, PolicyView, ReceiptView,
-    RequestView, RoleView, SessionView, SignedText, Submitted,
+    Certified, Changed, EmergencyView, EnrolmentText, EventView, FactView, Heard, Now, PasskeyView, PolicyView,
+    ReceiptView, RequestView, RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
-use super::extract::{Bearer, Body, Named, Peer, Reader, Statement};
+use super::extract::{Bearer, Body, Named, Peer, Reader, Statement, Webhook};
 use super::views;
 
 type Answer<T> = Result<Json<T>, Failure>;
@@ -179,6 +179,14 @@ pub(super) async fn emergencies(
     Query(only): Query<OnlyOpen>,
 ) -> Answer<Vec<EmergencyView>> {
     Ok(Json(service.emergencies(only.open).await?.into_iter().map(views::emergency).collect()))
+}
+
+pub(super) async fn hear(State(service): On, Webhook(delivery): Webhook) -> Answer<Heard> {
+    Ok(Json(Heard { facts: service.hear(delivery).await? }))
+}
+
+pub(super) async fn facts(State(service): On, Reader(caller): Reader) -> Answer<Vec<FactView>> {
+    Ok(Json(service.facts_now(&caller)?.into_iter().map(views::fact).collect()))
 }
 
 pub(super) async fn roles(State(service): On, Reader(caller): Reader) -> Json<Vec<RoleView>> {

@@ -21,6 +21,8 @@ pub enum Needs {
     Nothing,
     /// A statement of this kind, which is checked by the verb itself.
     Statement(Kind),
+    /// A webhook that a source of the policy signed, which is checked by the verb itself.
+    Webhook,
     /// The capability that waits on this one request.
     Capability,
     /// A bearer of somebody whom the policy knows; what they see is theirs to see.
@@ -80,6 +82,8 @@ pub const ROUTES: &[Route] = &[
     acts("/v1/break-glass", Kind::BreakGlass, || post(handlers::break_glass)),
     acts("/v1/reviews", Kind::Review, || post(handlers::review)),
     reads("/v1/emergencies", Needs::Session, || get(handlers::emergencies)),
+    calls("/v1/facts/{source}", Needs::Webhook, || post(handlers::hear)),
+    reads("/v1/facts", Needs::Duty(LOG_READERS), || get(handlers::facts)),
     reads("/v1/roles", Needs::Session, || get(handlers::roles)),
     reads("/v1/events", Needs::Duty(LOG_READERS), || get(handlers::events)),
     reads("/v1/policies", Needs::Duty(LOG_READERS), || get(handlers::policy)),
@@ -127,7 +131,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         let guarded = match route.needs {
             Needs::Session => extract::signed_in(handler, service, &[]),
             Needs::Duty(duties) => extract::signed_in(handler, service, duties),
-            Needs::Nothing | Needs::Statement(_) | Needs::Capability => handler,
+            Needs::Nothing | Needs::Statement(_) | Needs::Webhook | Needs::Capability => handler,
             Needs::Page => extract::from_our_pages(handler, service),
             Needs::PageSession => extract::from_our_pages(extract::in_browser(handler, service), service),
         };

@@ -9,10 +9,11 @@ use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
-use crate::service::{EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
+use crate::domain::webhook::Delivery;
+use crate::service::{EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEnrolment, ProvenEvent, ReceiptView,
-    RequestView, RoleView, TermsView,
+    Certified, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment, ProvenEvent,
+    ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -106,6 +107,11 @@ pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
     }
 }
 
+pub(super) fn fact(info: FactInfo) -> FactView {
+    let fact = info.fact;
+    FactView { name: info.name, value: fact.value, source: fact.source, until: fact.until, message: fact.message }
+}
+
 pub(super) fn passkey(enrolled: &Enrolled) -> PasskeyView {
     let said = enrolled.get();
     PasskeyView {
@@ -135,9 +141,21 @@ pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
         policy: receipt.policy.clone(),
         statements: receipt.statements.iter().map(Into::into).collect(),
         enrolments: receipt.enrolments.iter().map(enrolment).collect(),
+        facts: receipt.facts.iter().map(message).collect(),
         tbs: receipt.tbs.as_ref().map(|tbs| STANDARD.encode(tbs)),
         head: (&receipt.head.signed).into(),
         events: receipt.events.iter().map(proven).collect(),
+    }
+}
+
+/// What was read as JSON is UTF-8.
+fn message(delivery: &Delivery) -> ProvenMessage {
+    ProvenMessage {
+        source: delivery.from.clone(),
+        id: delivery.id.clone(),
+        sent: delivery.sent.unix().to_string(),
+        body: text(&delivery.body),
+        signature: delivery.signature.clone(),
     }
 }
 

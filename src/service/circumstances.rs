@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::domain::event::Event;
 use crate::domain::facts::Facts;
-use crate::domain::policy::{Circumstances, Policy};
+use crate::domain::names::CheckName;
+use crate::domain::policy::{Circumstances, Policy, Tickets};
 use crate::domain::statement::Request;
 use crate::domain::time::Timestamp;
 use crate::store::{StoreError, Tx, requests};
@@ -14,27 +16,45 @@ use super::Service;
 /// What one person may have of a role is counted over so many seconds.
 const A_DAY: i64 = 24 * 3600;
 
+/// What comes with a call, and what was looked up for it before the transaction.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    pub(super) from: Option<IpAddr>,
+    pub(super) tickets: Arc<Tickets>,
+}
+
 /// Circumstances, kept.
 #[derive(Debug, Clone)]
 pub(super) struct Around {
     from: Option<IpAddr>,
     facts: Arc<Facts>,
+    tickets: Arc<Tickets>,
     held: u64,
 }
 
 impl Around {
     /// Of a request that is only looked at: what its person had before is not counted.
-    pub(super) fn unknown(from: Option<IpAddr>, facts: Arc<Facts>) -> Self {
-        Self { from, facts, held: 0 }
+    pub(super) fn unknown(origin: Origin, facts: Arc<Facts>) -> Self {
+        Self { from: origin.from, facts, tickets: origin.tickets, held: 0 }
     }
 
-    /// The same, seen from another address.
-    pub(super) fn from(&self, from: Option<IpAddr>) -> Self {
-        Self { from, ..self.clone() }
+    /// Of a claim that was decided on before: what the log says was known then, and these facts.
+    pub(super) fn at_claim(claimed: &Event, facts: Arc<Facts>) -> Self {
+        Self { from: claimed.from, facts, tickets: Arc::new(Tickets::yes(&claimed.tickets)), held: 0 }
+    }
+
+    /// The same with the facts that count at a moment, as if they always had.
+    pub(super) fn standing(&self, now: Timestamp) -> Self {
+        Self { facts: Arc::new(self.facts.standing(now)), ..self.clone() }
+    }
+
+    /// The ticket checks that said yes.
+    pub(super) fn checked(&self) -> Vec<CheckName> {
+        self.tickets.valid()
     }
 
     pub(super) fn get(&self) -> Circumstances<'_> {
-        Circumstances { from: self.from, facts: &self.facts, held: self.held }
+        Circumstances { from: self.from, facts: &self.facts, tickets: &self.tickets, held: self.held }
     }
 }
 
@@ -45,13 +65,16 @@ impl Service {
         tx: &mut Tx<'_>,
         policy: &Policy,
         asked: &Request,
-        from: Option<IpAddr>,
+        origin: &Origin,
         now: Timestamp,
     ) -> Result<Around, StoreError> {
-        // Where nothing is counted, nothing is read.
-        let counted = policy.roles().get(&asked.role).is_some_and(|role| role.daily_max.is_some());
+        // Where nothing is counted, nothing is read; nor any fact where none is asked for.
+        let role = policy.roles().get(&asked.role);
+        let counted = role.is_some_and(|role| role.daily_max.is_some());
+        let names = role.map(|role| role.facts_asked(&asked.into())).unwrap_or_default();
         let held =
             if counted { requests::held(tx, (&asked.person, &asked.role), now.plus(-A_DAY), &asked.id)? } else { 0 };
-        Ok(Around { from, facts: self.facts(), held })
+        let Origin { from, tickets } = origin.clone();
+        Ok(Around { from, tickets, facts: self.facts_of(tx, policy, &names)?, held })
     }
 }

@@ -17,10 +17,10 @@ use crate::domain::time::Moment;
 use crate::domain::verify::{Signed, Verified};
 use crate::random;
 use crate::store::certificates::{self, Planned};
-use crate::store::{StoreError, Tx, events, statements};
+use crate::store::{StoreError, Tx, events, facts, statements};
 
 use super::cases::Case;
-use super::circumstances::Around;
+use super::circumstances::{Around, Origin};
 use super::requests::event;
 use super::{Error, Service};
 
@@ -52,7 +52,8 @@ impl Service {
             };
             let claim = claim.fresh(now.second())?;
             let (service, nonce, id) = (Arc::clone(self), random::bytes(), claim.get().id.clone());
-            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, from), nonce, now)).await?;
+            let origin = Origin { from, tickets: self.tickets_of(&policy, &id, now.second()).await? };
+            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, &origin), nonce, now)).await?;
             let certificate = self.keys.user_ca.certify(&tbs)?;
             self.tell(&id, tbs.grant().person(), tbs.grant().role());
             Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })
@@ -85,7 +86,7 @@ impl Service {
             .await
     }
 
-    fn claim_of(&self, case: &Case, signed: &Signed) -> Result<Verified<Claim>, Refusal> {
+    pub(super) fn claim_of(&self, case: &Case, signed: &Signed) -> Result<Verified<Claim>, Refusal> {
         let expect = Expect::SshKey { verified: false };
         Verified::check(signed, &case.request.get().key, expect, &self.trust.instance, &self.seen)
     }
@@ -95,19 +96,19 @@ impl Service {
         &self,
         tx: &mut Tx<'_>,
         policy: &Policy,
-        (claim, from): (&Verified<Claim>, Option<IpAddr>),
+        (claim, origin): (&Verified<Claim>, &Origin),
         nonce: [u8; 32],
         now: Moment,
     ) -> Result<ToBeSigned, Error> {
         let (id, signed) = (&claim.get().id, claim.signed());
         let case = self.case(tx, id)?;
-        let around = self.around(tx, policy, case.request.get(), from, now.second())?;
+        let around = self.around(tx, policy, case.request.get(), origin, now.second())?;
         let state = case.state.clone().at(now.second());
         if let State::Active { serial, .. } = state {
             // The time to claim has been kept already: by the first claim.
             grant::claimed_by_subject(&case.request, claim)?;
             statements::spend(tx, Kind::Claim, signed)?;
-            return self.rebuilt(tx, (policy, &around), &case, serial);
+            return self.rebuilt(tx, (policy, &around.standing(now.second())), &case, serial);
         }
         state.claimable()?;
         let grant =
@@ -122,10 +123,17 @@ impl Service {
             tbs: Some(tbs.digest()),
             statement: Some(claim.digest()),
             policy: Some(policy.digest()),
-            from,
+            from: origin.from,
+            tickets: around.checked(),
+            facts: tbs.grant().facts().clone(),
             ..event(EventKind::Claimed, &case.request, now)
         };
         events::append(tx, claimed)?;
+        for name in tbs.grant().facts().keys() {
+            if let Some(fact) = around.get().facts.at(name, claim.get().at) {
+                facts::hang(tx, &id, (name, &fact.value))?;
+            }
+        }
         Ok(tbs)
     }
 
@@ -151,7 +159,7 @@ impl Service {
         let nonce = nonce_of(&tbs).ok_or_else(|| nonsense("tbs"))?;
         // Nonce and serial come from the row: the log must name these very bytes, or somebody put them there.
         let claimed = on_record(tx, id, &Digest::of(&tbs))?.ok_or_else(|| nonsense("tbs"))?;
-        let then_around = around.from(claimed.from);
+        let then_around = Around::at_claim(&claimed, self.facts_then(tx, now, &claimed)?);
         // The skew of then is not on record: it is whichever makes the same bytes, and most likely that of now.
         for skew in std::iter::once(self.settings.clock_skew).chain(0..=MOST_SKEW) {
             let grant = Grant::access(&then, &case.request, &case.approvals, &claim, &then_around.get(), skew)?;
@@ -211,7 +219,7 @@ impl Service {
 }
 
 /// Where the log says that a certificate of these bytes was about to be signed.
-fn on_record(tx: &mut Tx<'_>, id: &RequestId, tbs: &Digest) -> Result<Option<Event>, StoreError> {
+pub(super) fn on_record(tx: &mut Tx<'_>, id: &RequestId, tbs: &Digest) -> Result<Option<Event>, StoreError> {
     let events = events::of_request(tx, id)?;
     let mut parsed = events.iter().filter_map(|leaf| serde_json::from_slice::<Event>(&leaf.bytes).ok());
     Ok(parsed.find(|event| event.kind == EventKind::Claimed && event.tbs == Some(*tbs)))

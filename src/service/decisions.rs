@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::approval;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::RequestId;
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Policy, Tickets};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision, Kind, Request};
@@ -15,7 +15,7 @@ use crate::domain::verify::{Signed, Verified};
 use crate::store::{StoreError, Tx, events, requests, statements};
 
 use super::cases::Case;
-use super::circumstances::Around;
+use super::circumstances::{Around, Origin};
 use super::requests::event;
 use super::{Error, Service};
 
@@ -25,8 +25,10 @@ impl Service {
         self.audited(Kind::Approval, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
             let approval = self.accept::<Approval>(&policy, &signed, now).await?;
+            let tickets = self.tickets_of(&policy, &approval.get().id, now.second()).await?;
             let service = Arc::clone(self);
-            let (asked, state) = self.store.write(move |tx| service.decided(tx, &policy, &approval, now)).await?;
+            let decided = self.store.write(move |tx| service.decided(tx, &policy, &approval, tickets, now));
+            let (asked, state) = decided.await?;
             self.tell(&asked.id, &asked.person, &asked.role);
             Ok((asked.id, state))
         })
@@ -38,6 +40,7 @@ impl Service {
         tx: &mut Tx<'_>,
         policy: &Policy,
         approval: &Verified<Approval>,
+        tickets: Arc<Tickets>,
         now: Moment,
     ) -> Result<(Request, State), Error> {
         let said = approval.get();
@@ -45,7 +48,8 @@ impl Service {
         approval::may_decide(policy, &case.request, approval)?;
         let next = match said.decision {
             Decision::Approve => {
-                let around = self.around(tx, policy, case.request.get(), case.peer, now.second())?;
+                let origin = Origin { from: case.peer, tickets };
+                let around = self.around(tx, policy, case.request.get(), &origin, now.second())?;
                 approve(policy, &case, approval, &around, now)?
             }
             Decision::Deny => {

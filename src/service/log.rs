@@ -130,6 +130,18 @@ impl Service {
 }
 
 impl Service {
+    /// Records that a message of facts was refused.
+    pub(super) async fn record_unheard(&self, refusal: &Refusal) {
+        let now = self.clock.now();
+        if !self.refusals.lock().unwrap_or_else(PoisonError::into_inner).allows(now, false) {
+            return;
+        }
+        let event = Event { detail: Some(format!("facts: {}", refusal.code())), ..Event::new(EventKind::Refused, now) };
+        if let Err(error) = self.store.write(move |tx| events::append(tx, event)).await {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+    }
+
     /// What a refused statement says of itself, if a key of that person's really signed it: nobody can have
     /// others named in the log.
     fn proven_claims(&self, signed: &Signed) -> Claims {

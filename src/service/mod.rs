@@ -9,6 +9,7 @@ mod claims;
 mod decisions;
 mod drafts;
 mod error;
+mod facts;
 mod history;
 mod log;
 mod oidc;
@@ -18,20 +19,21 @@ mod requests;
 mod reviews;
 mod sessions;
 mod sweep;
+mod tickets;
 mod waiters;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::ca::Keys;
 use crate::clock::Clock;
-use crate::config::{OidcConfig, Proxies};
+use crate::config::{OidcConfig, Proxies, TicketCheckConfig};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
 use crate::domain::key::PublicKey;
-use crate::domain::names::{PersonName, RequestId, RoleName};
+use crate::domain::names::{CheckName, PersonName, RequestId, RoleName, SourceName};
 use crate::domain::policy::Policy;
 use crate::domain::remembered::Remembered;
 use crate::domain::sshsig::Expect;
@@ -39,12 +41,14 @@ use crate::domain::statement::Statement;
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
+use crate::domain::webhook::WebhookSecret;
 use crate::store::journal::Journal;
 use crate::store::{Store, StoreError, Value, events};
 
 pub use claims::Issued;
 pub use drafts::Choice;
 pub use error::Error;
+pub use facts::FactInfo;
 pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
 pub use oidc::{Begun, BroughtBack, SignInError};
@@ -79,6 +83,7 @@ pub struct Service {
     letters: Mutex<passkeys::Letters>,
     usage: Mutex<Option<(Timestamp, Arc<Usage>)>>,
     facts: RwLock<Arc<Facts>>,
+    desk: tickets::Desk,
     provider: Option<oidc::Provider>,
     settings: Settings,
 }
@@ -94,6 +99,10 @@ pub struct Settings {
     pub origin: String,
     /// The identity provider whose word lets people read in the browser.
     pub oidc: Option<OidcConfig>,
+    /// The secrets that are shared with those who state facts.
+    pub sources: BTreeMap<SourceName, Vec<WebhookSecret>>,
+    /// With what tickets are looked up, where it takes something.
+    pub ticket_checks: BTreeMap<CheckName, TicketCheckConfig>,
     /// Who says for others where they come from.
     pub proxies: Proxies,
 }
@@ -118,6 +127,8 @@ impl Default for Settings {
             remembered: REMEMBERED,
             origin: "http://localhost:7022".to_owned(),
             oidc: None,
+            sources: BTreeMap::new(),
+            ticket_checks: BTreeMap::new(),
             proxies: Proxies::default(),
         }
     }
@@ -167,6 +178,7 @@ impl Service {
             letters: Mutex::default(),
             usage: Mutex::default(),
             facts: RwLock::default(),
+            desk: tickets::Desk::new(&parts.settings.ticket_checks),
             provider,
             settings: parts.settings,
         });
@@ -177,6 +189,8 @@ impl Service {
 
     /// Puts a policy into force. It is stored whole, under its SHA-256, before anything is decided by it.
     pub async fn load_policy(&self, policy: Policy, starting: bool) -> Result<(), Error> {
+        self.sources_fit(&policy)?;
+        self.checks_fit(&policy)?;
         let now = self.clock.now();
         let (digest, text) = (policy.digest(), policy.text().to_owned());
         let before = (!starting).then(|| self.policy().digest().to_string());
@@ -193,11 +207,15 @@ impl Service {
                 Ok::<_, StoreError>(())
             })
             .await?;
+        self.put_into_force(policy);
+        self.recall().await
+    }
+
+    fn put_into_force(&self, policy: Policy) {
         let mut policies = self.policies.write().unwrap_or_else(PoisonError::into_inner);
-        policies.retain(|known| known.digest() != digest);
+        policies.retain(|known| known.digest() != policy.digest());
         policies.push_front(Arc::new(policy));
         policies.truncate(POLICIES);
-        Ok(())
     }
 
     /// What the operator set.

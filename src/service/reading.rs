@@ -1,11 +1,11 @@
 //! Reading: who may see what. Nothing here decides anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
-use crate::domain::names::{OptionName, PersonName, RequestId, RoleName};
+use crate::domain::names::{FactName, OptionName, PersonName, RequestId, RoleName};
 use crate::domain::policy::{Duty, Policy, Role, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -13,13 +13,15 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{Approval, BreakGlass, Request, Review, Serial};
 use crate::domain::time::{Patience, Timestamp};
 use crate::domain::verify::Signed;
+use crate::domain::webhook::Delivery;
 use crate::store::requests::{self, Filter, Scope, Stored};
-use crate::store::{StoreError, Tx, certificates, emergencies, passkeys, statements};
+use crate::store::{StoreError, Tx, certificates, emergencies, facts, passkeys, statements};
 
 use super::cases::terms;
-use super::circumstances::Around;
+use super::circumstances::{Around, Origin};
+use super::claims::on_record;
 use super::log::{SignedHead, StoredEvent};
-use super::{Caller, Error, Service, Topic};
+use super::{Caller, Error, FactInfo, Service, Topic};
 
 /// So many requests come in one answer.
 const MOST: u32 = 500;
@@ -39,6 +41,8 @@ pub struct RequestInfo {
     pub terms: Option<Terms>,
     /// Why it makes nothing of it, where it does not.
     pub hindrance: Option<Refusal>,
+    /// The facts that count now, of those that the role's rules ask for.
+    pub facts: Vec<FactInfo>,
     /// Where it came from, as far as that is known.
     pub peer: Option<IpAddr>,
     /// What the certificate would permit.
@@ -134,6 +138,8 @@ pub struct Receipt {
     pub statements: Vec<Signed>,
     /// The enrolments of the passkeys that decided: by the SSH key, and by the passkey.
     pub enrolments: Vec<(Signed, SshSig)>,
+    /// The messages that stated what the certificate hangs on.
+    pub facts: Vec<Delivery>,
     /// The bytes that were signed as a certificate.
     pub tbs: Option<Vec<u8>>,
     /// The log's head.
@@ -211,7 +217,12 @@ impl Service {
             })
             .await?;
         let policy = self.policy();
-        let info = self.info_of(&policy, stored)?;
+        let mut info = self.info_of(&policy, stored.clone())?;
+        if info.hindrance.is_some() && !info.state.is_final() && may_see(&policy, caller, &info) {
+            // Perhaps only because nobody asked for its ticket yet.
+            self.tickets(&policy, &info.request, self.now().second()).await;
+            info = self.info_of(&policy, stored)?;
+        }
         if !may_see(&policy, caller, &info) {
             return Err(Refusal::UnknownRequest.into());
         }
@@ -240,7 +251,7 @@ impl Service {
     pub async fn receipt(&self, caller: &Caller, id: &RequestId) -> Result<Receipt, Error> {
         self.request(caller, id).await?;
         let (wanted, current) = (id.clone(), self.policy());
-        let (policy, statements, enrolments, tbs) = self
+        let (policy, statements, enrolments, facts, tbs) = self
             .store
             .read(move |tx| {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
@@ -254,17 +265,20 @@ impl Service {
                 }
                 let planned = serial.map(|serial| certificates::load(tx, &wanted, serial)).transpose()?.flatten();
                 let Some(planned) = planned else {
-                    return Ok::<_, Error>((current.text().to_owned(), statements, enrolments, None));
+                    return Ok::<_, Error>((current.text().to_owned(), statements, enrolments, Vec::new(), None));
                 };
                 statements.push(statements::load(tx, &planned.claim)?);
                 let text = policy_text(tx, &planned.policy)?;
                 let text = text.ok_or_else(|| StoreError::nonsense("policies", &planned.policy, "text"))?;
-                Ok((text, statements, enrolments, Some(planned.tbs)))
+                let claimed = on_record(tx, &wanted, &Digest::of(&planned.tbs))?;
+                let named: BTreeSet<Digest> = claimed.iter().flat_map(|event| event.facts.values().copied()).collect();
+                let facts = named.iter().map(|digest| facts::load(tx, digest)).collect::<Result<_, _>>()?;
+                Ok((text, statements, enrolments, facts, Some(planned.tbs)))
             })
             .await?;
         let head = self.head().await?;
         let events = self.proven(id.clone(), head.size).await?;
-        Ok(Receipt { policy, statements, enrolments, tbs, head, events })
+        Ok(Receipt { policy, statements, enrolments, facts, tbs, head, events })
     }
 
     /// A policy that was in force, by its SHA-256, or the one that is; for auditors and administrators.
@@ -307,8 +321,13 @@ impl Service {
         let approvers = approvers.into_iter().filter(may).cloned().collect();
         let now = self.now().second();
         // How much of the role the person had is counted when somebody decides, and at the claim.
-        let terms = terms(policy, &request, now, &Around::unknown(stored.peer, self.facts()));
+        let origin = Origin { from: stored.peer, tickets: self.tickets_known(policy, &request, now) };
+        let terms = terms(policy, &request, now, &Around::unknown(origin, self.facts()));
+        let known = self.facts();
+        let names = role.map(|role| role.facts_asked(&(&request).into())).unwrap_or_default();
+        let fact = |name: FactName| known.at(&name, now).cloned().map(|fact| FactInfo { name, fact });
         Ok(RequestInfo {
+            facts: names.into_iter().filter_map(fact).collect(),
             state: stored.state.at(now),
             decisions,
             hindrance: terms.as_ref().err().cloned(),

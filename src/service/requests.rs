@@ -22,6 +22,7 @@ use crate::store::requests::{self, New, Stored};
 use crate::store::{StoreError, Tx, events, statements};
 
 use super::cases::terms;
+use super::circumstances::Origin;
 use super::{Error, RequestInfo, Service};
 
 /// So many requests of one person may wait at a time.
@@ -39,8 +40,11 @@ impl Service {
             let request = self.accept::<Request>(&policy, &signed, now).await?;
             self.fits(&policy, request.get())?;
             let waiter = random::token();
+            let tickets = self.tickets(&policy, request.get(), now.second()).await;
+            let origin = Origin { from, tickets };
             let (service, verified, waits) = (Arc::clone(self), request.clone(), Digest::of(waiter.as_bytes()));
-            let state = self.store.write(move |tx| service.asked(tx, &policy, &verified, (waits, from), now)).await?;
+            let state =
+                self.store.write(move |tx| service.asked(tx, &policy, &verified, (waits, &origin), now)).await?;
             self.taken.insert(request.get().id.clone(), request.get().key.clone());
             self.tell(&request.get().id, &request.get().person, &request.get().role);
             let stored = Stored {
@@ -62,11 +66,11 @@ impl Service {
         tx: &mut Tx<'_>,
         policy: &Policy,
         request: &Verified<Request>,
-        (waiter, peer): (Digest, Option<IpAddr>),
+        (waiter, origin): (Digest, &Origin),
         now: Moment,
     ) -> Result<State, Error> {
         let asked = request.get();
-        let around = self.around(tx, policy, asked, peer, now.second())?;
+        let around = self.around(tx, policy, asked, origin, now.second())?;
         let terms = terms(policy, asked, now.second(), &around)?;
         if requests::count_waiting(tx, &asked.person)? >= i64::from(MOST_PENDING) {
             return Err(Error::from(Refusal::TooManyPending { most: MOST_PENDING }));
@@ -82,17 +86,18 @@ impl Service {
             subject_key: asked.key.fingerprint(),
             waiter,
             created: now.second(),
-            peer,
+            peer: origin.from,
             state: &state,
             decide_by,
         };
         keep(tx, request, &new)?;
         let requested =
-            Event { policy: Some(policy.digest()), from: peer, ..event(EventKind::Requested, request, now) };
+            Event { policy: Some(policy.digest()), from: origin.from, ..event(EventKind::Requested, request, now) };
         events::append(tx, requested.clone())?;
         if let Some(rule) = terms.by {
             let detail = Some(rule.to_string());
-            events::append(tx, Event { kind: EventKind::ApprovedAutomatically, detail, ..requested })?;
+            let (kind, facts, tickets) = (EventKind::ApprovedAutomatically, terms.facts, around.checked());
+            events::append(tx, Event { kind, facts, tickets, detail, ..requested })?;
         }
         Ok(state)
     }

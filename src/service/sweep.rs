@@ -1,6 +1,8 @@
 //! What time alone ends: requests that nobody decided or claimed, certificates that ran out. Nothing
 //! waits for this; it writes down what is so already.
 
+use std::sync::Arc;
+
 use crate::domain::event::{Event, EventKind};
 use crate::domain::request::State;
 use crate::domain::statement::Request;
@@ -14,7 +16,7 @@ const BATCH: u32 = 200;
 
 impl Service {
     /// Records what has lapsed and expired, and imports what the journal has. Gives how many ended.
-    pub async fn sweep(&self) -> Result<usize, Error> {
+    pub async fn sweep(self: &Arc<Self>) -> Result<usize, Error> {
         self.import_journal().await?;
         let now = self.clock.now();
         let ended = self
@@ -31,6 +33,12 @@ impl Service {
             if let Ok(asked) = request.signed.claims::<Request>() {
                 self.tell(&asked.id, &asked.person, &asked.role);
             }
+        }
+        let service = Arc::clone(self);
+        // A fact that was stated anew for a shorter time ends sooner than what hung on it.
+        let over = self.store.write(move |tx| service.end_what_hung_on(tx, None, now)).await?;
+        for (id, person, role) in &over {
+            self.tell(id, person, role);
         }
         Ok(ended.len())
     }

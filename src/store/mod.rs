@@ -4,6 +4,7 @@
 pub mod certificates;
 pub mod emergencies;
 pub mod events;
+pub mod facts;
 pub mod journal;
 pub mod passkeys;
 pub mod requests;

@@ -118,7 +118,9 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(writer) = self.writer.take() {
+        // A verb may be the last to hold the service: then the writer itself is here, and ends when it is done.
+        let here = std::thread::current().id();
+        if let Some(writer) = self.writer.take().filter(|writer| writer.thread().id() != here) {
             // What was waiting is committed first; a writer that panicked has nothing to say.
             let _ = writer.join();
         }

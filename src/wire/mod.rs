@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::names::{
-    HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName, RuleName, Ticket,
+    FactName, FactValue, HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName,
+    RuleName, SourceName, Ticket, WebhookId,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -249,6 +250,25 @@ pub struct EmergencyView {
     pub review_open: bool,
 }
 
+/// The answer to a message of facts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heard {
+    /// How many it speaks of.
+    pub facts: usize,
+}
+
+/// A fact that counts now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct FactView {
+    pub name: FactName,
+    pub value: FactValue,
+    pub source: Option<SourceName>,
+    pub until: Timestamp,
+    /// SHA-256 of the message that states it.
+    pub message: Digest,
+}
+
 /// An event of the log, with the statement it names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are named after what they hold")]
@@ -270,10 +290,26 @@ pub struct ReceiptView {
     /// Of the passkeys that decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enrolments: Vec<ProvenEnrolment>,
+    /// What stated the facts that it hangs on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<ProvenMessage>,
     /// The bytes that were signed as a certificate, in base64.
     pub tbs: Option<String>,
     pub head: SignedText,
     pub events: Vec<ProvenEvent>,
+}
+
+/// A webhook that stated facts, as it came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ProvenMessage {
+    pub source: SourceName,
+    pub id: WebhookId,
+    /// `webhook-timestamp`.
+    pub sent: String,
+    pub body: String,
+    pub signature: String,
 }
 
 /// What binds a passkey to a person.

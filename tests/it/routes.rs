@@ -30,6 +30,11 @@ fn no_route_answers_without_what_it_needs() {
             Needs::Page | Needs::PageSession => {
                 assert_eq!(bench.http(route.method, &path, None, b"").code(), "other-host", "{} {path}", route.method);
             }
+            Needs::Webhook => {
+                bench.turns_away(422, "webhook-header", || {
+                    bench.http(route.method, &path.replace("{source}", "pager"), None, b"")
+                });
+            }
             Needs::Statement(_) => bench.turns_away(400, "malformed", || bench.http(route.method, &path, None, b"")),
             Needs::Capability | Needs::Session | Needs::Duty(_) => {
                 for bearer in [None, Some("Bearer "), Some("Bearer x"), Some("bearer x"), Some("Basic YTpi"), Some("")]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use crate::cli::{Exit, Failure, Ui, policy_files};
 use crate::clock::Clock;
 use crate::domain::facts::Facts;
-use crate::domain::names::{HostName, Invalid, PersonName, RoleName, Ticket};
-use crate::domain::policy::{Asked, Circumstances, Explained, Met, People, Policy, Terms};
+use crate::domain::names::{CheckName, HostName, Invalid, PersonName, RoleName, Ticket};
+use crate::domain::policy::{Asked, Circumstances, Explained, Met, People, Policy, Terms, Tickets};
 use crate::domain::time::{Seconds, Timestamp};
 
 use super::Which;
@@ -33,6 +33,9 @@ pub(in crate::cli) struct Args {
     /// With this ticket
     #[arg(long)]
     ticket: Option<Ticket>,
+    /// Of which this check says that it is good
+    #[arg(long = "checked", value_name = "CHECK")]
+    checked: Vec<CheckName>,
     /// While this is so, as in "oncall:dba:primary = alice"
     #[arg(long = "fact", value_name = "FACT")]
     facts: Vec<String>,
@@ -59,8 +62,10 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
         seconds: args.length,
         ticket: args.ticket.as_ref(),
     };
+    let tickets = Tickets::yes(&args.checked);
     let held = args.held.map_or(0, |held| held.get().into());
-    let explained = policy.explain(&asked, at, &Circumstances { from: args.from, facts: &facts, held });
+    let explained =
+        policy.explain(&asked, at, &Circumstances { from: args.from, facts: &facts, tickets: &tickets, held });
     if ui.json {
         ui.data(&data(&policy, &args.person, &explained));
     } else {

@@ -15,7 +15,7 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
 use crate::domain::names::{Invalid, PersonName, RequestId, RoleName};
-use crate::domain::policy::{Circumstances, Explained, Policy};
+use crate::domain::policy::{Circumstances, Explained, Policy, Tickets};
 use crate::domain::statement::{Approval, Request};
 use crate::domain::time::{Patience, Seconds, Timestamp};
 use crate::domain::verify::Signed;
@@ -46,6 +46,7 @@ struct Past {
     request: Request,
     at: Timestamp,
     from: Option<IpAddr>,
+    tickets: Tickets,
     policy: Digest,
     approved: Vec<(PersonName, Seconds)>,
     claimed: Option<Timestamp>,
@@ -132,7 +133,8 @@ fn asked(event: &Event, view: &EventView) -> Result<Option<Past>, Failure> {
     let (Some(text), Some(policy)) = (&view.statement, event.policy) else { return Ok(None) };
     let request: Request = Signed::try_from(text)?.claims()?;
     let at = event.at.second();
-    Ok(Some(Past { request, at, from: event.from, policy, approved: Vec::new(), claimed: None }))
+    let tickets = Tickets::yes(&event.tickets);
+    Ok(Some(Past { request, at, from: event.from, tickets, policy, approved: Vec::new(), claimed: None }))
 }
 
 fn become_of(past: &mut Past, event: &Event, view: &EventView) -> Result<(), Failure> {
@@ -179,7 +181,8 @@ fn held(granted: &[Granted<'_>], request: &Request, at: Timestamp) -> u64 {
 impl Past {
     fn explained(&self, policy: &Policy, held: u64) -> Explained {
         let at = self.request.start.map_or(self.at, |start| start.max(self.at));
-        policy.explain(&(&self.request).into(), at, &Circumstances { from: self.from, facts: &Facts::default(), held })
+        let around = Circumstances { from: self.from, facts: &Facts::default(), tickets: &self.tickets, held };
+        policy.explain(&(&self.request).into(), at, &around)
     }
 
     /// What it came to, if it was claimed.

@@ -1,6 +1,7 @@
 //! Under which conditions something holds: from where, when, with which ticket, while which facts are so. What is
 //! not known does not hold.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,8 +12,10 @@ use ipnet::IpNet;
 use regex_lite::Regex;
 
 use super::decide::Asked;
+use super::ticket::{TicketAnswer, Tickets};
+use crate::domain::digest::Digest;
 use crate::domain::facts::Facts;
-use crate::domain::names::{FactName, FactValue, Invalid};
+use crate::domain::names::{CheckName, FactName, FactValue, Invalid};
 use crate::domain::time::Timestamp;
 
 /// What the service knows beside the request, when something is decided.
@@ -22,6 +25,8 @@ pub struct Circumstances<'a> {
     pub from: Option<IpAddr>,
     /// What was stated from outside.
     pub facts: &'a Facts,
+    /// What the ticket checks say.
+    pub tickets: &'a Tickets,
     /// For how many seconds of the last 24 hours the person was given the role already.
     pub held: u64,
 }
@@ -35,6 +40,8 @@ pub struct Conditions {
     pub hours: Vec<Hours>,
     /// What the ticket looks like that must be given.
     pub ticket: Option<TicketPattern>,
+    /// Where that ticket is looked up.
+    pub ticket_check: Option<CheckName>,
     /// What must have been stated.
     pub facts: Vec<FactPattern>,
 }
@@ -45,6 +52,10 @@ enum Unmet<'c> {
     From(&'c [IpNet]),
     Hours(&'c [Hours]),
     Ticket(&'c TicketPattern),
+    /// What is wrong with the ticket that was given.
+    Checked(&'c str),
+    /// Nobody knows whether anything is.
+    Unchecked,
     Fact(&'c FactPattern, Option<&'c Asked<'c>>),
 }
 
@@ -54,6 +65,8 @@ impl fmt::Display for Unmet<'_> {
             Self::From(networks) => write!(f, "from {}", joined(networks, " or ")),
             Self::Hours(hours) => f.write_str(&joined(hours, " or ")),
             Self::Ticket(pattern) => write!(f, "with a ticket like {pattern}"),
+            Self::Checked(words) => write!(f, "with a ticket that is good: {words}"),
+            Self::Unchecked => f.write_str("with a ticket that is good: the ticket could not be checked; try again"),
             Self::Fact(pattern, Some(asked)) => write!(f, "while {}", pattern.filled(asked)),
             Self::Fact(pattern, None) => write!(f, "while {pattern}"),
         }
@@ -81,14 +94,19 @@ impl Conditions {
         let inside = |from: IpAddr| self.from.iter().any(|network| network.contains(&from.to_canonical()));
         let from = !self.from.is_empty() && !around.from.is_some_and(inside);
         let hours = move || !self.hours.is_empty() && !self.hours.iter().any(|hours| hours.hold(at));
-        let unfit = |pattern: &&TicketPattern| !asked.ticket.is_some_and(|ticket| pattern.fits(ticket.as_str()));
         let facts = self.facts.iter().filter(move |pattern| pattern.until(asked, at, around.facts).is_none());
         // What costs more to look at comes later.
-        let ticket = self.ticket.iter().filter(move |pattern| unfit(pattern)).map(Unmet::Ticket);
+        let ticket = self.ticket.iter().filter(move |_| !self.ticket_fits(asked)).map(Unmet::Ticket);
+        let checked = self.check(asked).into_iter().filter_map(|check| match around.tickets.of(check) {
+            TicketAnswer::Valid => None,
+            TicketAnswer::Not(words) => Some(Unmet::Checked(words)),
+            TicketAnswer::Unknown => Some(Unmet::Unchecked),
+        });
         from.then_some(Unmet::From(&self.from))
             .into_iter()
             .chain(std::iter::once_with(move || hours().then_some(Unmet::Hours(&self.hours))).flatten())
             .chain(ticket)
+            .chain(checked)
             .chain(facts.map(|pattern| Unmet::Fact(pattern, Some(asked))))
     }
 
@@ -98,7 +116,8 @@ impl Conditions {
         let hours = (!self.hours.is_empty()).then(|| Unmet::Hours(&self.hours));
         let ticket = self.ticket.as_ref().map(Unmet::Ticket);
         let facts = self.facts.iter().map(|fact| Unmet::Fact(fact, None));
-        from.into_iter().chain(hours).chain(ticket).chain(facts).map(|condition| condition.to_string()).collect()
+        let words = from.into_iter().chain(hours).chain(ticket).chain(facts).map(|condition| condition.to_string());
+        words.chain(self.ticket_check.iter().map(|check| format!("after asking {check} for the ticket"))).collect()
     }
 
     /// The moment when the first of the facts ends that this asks for; `None` when it asks for none.
@@ -106,9 +125,33 @@ impl Conditions {
         self.facts.iter().filter_map(|pattern| pattern.until(asked, at, around.facts)).min()
     }
 
+    fn ticket_fits(&self, asked: &Asked<'_>) -> bool {
+        self.ticket.as_ref().is_none_or(|pattern| asked.ticket.is_some_and(|ticket| pattern.fits(ticket.as_str())))
+    }
+
+    /// The check to ask, where there is a ticket that is worth it.
+    pub fn check(&self, asked: &Asked<'_>) -> Option<&CheckName> {
+        self.ticket_check.as_ref().filter(|_| self.ticket_fits(asked))
+    }
+
+    /// The names of the facts that this asks for.
+    pub fn names<'c>(&'c self, asked: &'c Asked<'_>) -> impl Iterator<Item = FactName> + 'c {
+        self.facts.iter().filter_map(|pattern| pattern.name(asked))
+    }
+
+    /// The facts that this hangs on, where all of it holds, and the messages that stated them.
+    pub fn hangs_on(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> BTreeMap<FactName, Digest> {
+        let named = self.names(asked);
+        named.filter_map(|name| around.facts.at(&name, at).map(|fact| (name.clone(), fact.message))).collect()
+    }
+
     /// Whether there is no condition.
     pub fn is_empty(&self) -> bool {
-        self.from.is_empty() && self.hours.is_empty() && self.ticket.is_none() && self.facts.is_empty()
+        self.from.is_empty()
+            && self.hours.is_empty()
+            && self.ticket.is_none()
+            && self.ticket_check.is_none()
+            && self.facts.is_empty()
     }
 
     /// Whether these hold wherever `other` do, as far as that can be told from how they are written.
@@ -118,7 +161,8 @@ impl Conditions {
         let known = |hours: &Hours| self.hours.contains(hours);
         let hours = self.hours.is_empty() || !other.hours.is_empty() && other.hours.iter().all(known);
         let ticket = self.ticket.is_none() || self.ticket == other.ticket;
-        from && hours && ticket && self.facts.iter().all(|fact| other.facts.contains(fact))
+        let check = self.ticket_check.is_none() || self.ticket_check == other.ticket_check;
+        from && hours && ticket && check && self.facts.iter().all(|fact| other.facts.contains(fact))
     }
 
     /// Whether the two have hours that never come together. Looks through a year, in which each clock is changed.
@@ -278,9 +322,13 @@ pub struct FactPattern {
 impl FactPattern {
     /// When the fact ends, if it is so at a moment.
     fn until(&self, asked: &Asked<'_>, at: Timestamp, facts: &Facts) -> Option<Timestamp> {
-        let name: FactName = fill(&self.name, asked)?.parse().ok()?;
+        let name = self.name(asked)?;
         let value: FactValue = fill(&self.value, asked)?.parse().ok()?;
         facts.at(&name, at).filter(|fact| fact.value == value).map(|fact| fact.until)
+    }
+
+    fn name(&self, asked: &Asked<'_>) -> Option<FactName> {
+        fill(&self.name, asked)?.parse().ok()
     }
 
     fn filled(&self, asked: &Asked<'_>) -> String {

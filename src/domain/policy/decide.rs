@@ -1,13 +1,15 @@
 //! What the policy makes of a request, before anyone is bothered and again at the claim. The same walk decides and
 //! explains: each rule that it meets is told, with what was missing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::conditions::{Circumstances, Conditions};
 use super::people::People;
 use super::quorum::Quorum;
 use super::{Policy, Role};
-use crate::domain::names::{HostName, PersonName, Principal, RoleName, RuleName, Ticket};
+use crate::domain::digest::Digest;
+use crate::domain::names::{CheckName, FactName, HostName, PersonName, Principal, RoleName, RuleName, Ticket};
 use crate::domain::refusal::Refusal;
 use crate::domain::statement::Request;
 use crate::domain::time::{Seconds, Timestamp};
@@ -83,6 +85,8 @@ pub struct Terms {
     pub by: Option<RuleName>,
     /// When a fact ends that this hangs on, and the access with it.
     pub ends_by: Option<Timestamp>,
+    /// The facts that this hangs on, and the messages that stated them.
+    pub facts: BTreeMap<FactName, Digest>,
 }
 
 impl Terms {
@@ -202,10 +206,12 @@ impl Policy {
         role.not_denied(asked, &hosts, at, around, tell)?;
         role.conditions_hold(asked, at, around, tell)?;
         role.cap_holds(asked, seconds, around, tell)?;
-        let terms = |quorum, by, ends: Option<Timestamp>| {
-            let whole = role.conditions.end(asked, at, around);
-            let ends_by = whole.into_iter().chain(ends).min();
-            Terms { principals: principals.clone(), hosts: hosts.clone(), seconds, quorum, by, ends_by }
+        let terms = |quorum, by: Option<&Rule>| {
+            let all = || std::iter::once(&role.conditions).chain(by.map(|rule| &rule.conditions));
+            let ends_by = all().filter_map(|conditions| conditions.end(asked, at, around)).min();
+            let facts = all().flat_map(|conditions| conditions.hangs_on(asked, at, around)).collect();
+            let (principals, hosts) = (principals.clone(), hosts.clone());
+            Terms { principals, hosts, seconds, quorum, by: by.map(|rule| rule.name.clone()), ends_by, facts }
         };
         for rule in &role.rules {
             let Effect::Automatic { max } = rule.effect else { continue };
@@ -216,7 +222,7 @@ impl Policy {
                 missing: rule.missing(asked, &hosts, at, around, length),
             });
             if rule.holds(asked, &hosts, at, around, length) {
-                return Ok(terms(Quorum::default(), Some(rule.name.clone()), rule.conditions.end(asked, at, around)));
+                return Ok(terms(Quorum::default(), Some(rule)));
             }
         }
         let nobody = !role.quorum.possible(|person| person != asked.person && self.decides(person));
@@ -227,7 +233,7 @@ impl Policy {
             let would = role.would_pass(asked, at, around);
             return Err(Refusal::NobodyDecides { role: asked.role.clone(), would: sentence(&would) });
         }
-        Ok(terms(role.quorum.clone(), None, None))
+        Ok(terms(role.quorum.clone(), None))
     }
 
     /// Whether somebody may ever decide: a person, and no machine.
@@ -237,6 +243,18 @@ impl Policy {
 }
 
 impl Role {
+    /// The facts that the role and its rules ask for.
+    pub fn facts_asked(&self, asked: &Asked<'_>) -> BTreeSet<FactName> {
+        let all = std::iter::once(&self.conditions).chain(self.rules.iter().map(|rule| &rule.conditions));
+        all.flat_map(|conditions| conditions.names(asked).collect::<Vec<_>>()).collect()
+    }
+
+    /// The ticket checks that the role and its rules ask for.
+    pub fn checks_asked(&self, asked: &Asked<'_>) -> BTreeSet<CheckName> {
+        let all = std::iter::once(&self.conditions).chain(self.rules.iter().map(|rule| &rule.conditions));
+        all.filter_map(|conditions| conditions.check(asked)).cloned().collect()
+    }
+
     fn not_denied(
         &self,
         asked: &Asked<'_>,

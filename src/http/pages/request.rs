@@ -11,7 +11,7 @@ use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision};
 use crate::domain::text::visible;
 use crate::domain::time::{Patience, Seconds, Timestamp};
-use crate::service::{Caller, History, Listed, RequestInfo, RoleUsage};
+use crate::service::{Caller, FactInfo, History, Listed, RequestInfo, RoleUsage};
 
 use super::{Frame, ago, joined, listed, times};
 
@@ -31,6 +31,7 @@ pub(in super::super) struct Request {
     /// How long an approval can wait to be claimed, in seconds.
     claim_within: Option<i64>,
     signs: Vec<Sign>,
+    facts: Vec<(String, Timestamp)>,
     /// How many approvals are there of those that are needed, and of whom.
     given: u32,
     needed: u32,
@@ -157,6 +158,7 @@ impl Request {
             state: info.state.clone(),
             claim_within: info.claim_within.map(Patience::seconds),
             signs: signs(info, usual),
+            facts: info.facts.iter().map(|info| (fact(info), info.fact.until)).collect(),
             given: given(info),
             needed: info.terms.as_ref().map_or(0, Terms::approvals),
             needs: info.terms.as_ref().map(|terms| terms.quorum.to_string()).unwrap_or_default(),
@@ -312,6 +314,14 @@ fn signs(info: &RequestInfo, (history, usage): (&History, &RoleUsage)) -> Vec<Si
     unusual.into_iter().chain(usual).take(MOST_SIGNS).collect()
 }
 
+/// `on call (dba:primary): alice`, `incident:INC-7: open`
+fn fact(info: &FactInfo) -> String {
+    match info.name.as_str().strip_prefix("oncall:") {
+        Some(duty) => format!("on call ({duty}): {}", info.fact.value),
+        None => format!("{}: {}", info.name, info.fact.value),
+    }
+}
+
 fn new_hosts(terms: Option<&Terms>, new: &[HostName]) -> Option<Sign> {
     let all = terms.map_or(0, |terms| terms.hosts.len());
     let names = if new.len() > MOST_NAMED { format!("{} of {all} hosts", new.len()) } else { listed(new) };
@@ -380,6 +390,10 @@ pub(super) fn story(event: &Event) -> String {
         EventKind::Lapsed => format!("the request of {who} for{role} lapsed"),
         EventKind::Claimed => format!("{who} claimed{role}{from}: a certificate{serial}"),
         EventKind::Returned => format!("{who} gave{role} back{serial}"),
+        EventKind::FactsStated => format!("{detail}: facts were stated"),
+        EventKind::Revoked if !detail.is_empty() => {
+            format!("the access of {who} to{role} ended with the {detail}{serial}")
+        }
         EventKind::Revoked => format!("{who} revoked{role}{serial}"),
         EventKind::Expired => format!("the access of {who} to{role} ran out{serial}"),
         EventKind::Refused => format!("refused to {who}: {detail}"),

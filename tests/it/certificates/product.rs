@@ -13,7 +13,7 @@ use ssh_jit::domain::facts::Facts;
 use ssh_jit::domain::grant::{self, Grant};
 use ssh_jit::domain::key::PublicKey;
 use ssh_jit::domain::names::InstanceId;
-use ssh_jit::domain::policy::{Circumstances, Policy};
+use ssh_jit::domain::policy::{Circumstances, Policy, Tickets};
 use ssh_jit::domain::refusal::Refusal;
 use ssh_jit::domain::sshsig::{Expect, SshSig};
 use ssh_jit::domain::statement::{Approval, BreakGlass, Claim, Request, Serial, Statement};
@@ -157,7 +157,8 @@ impl Product {
         let claim: Verified<Claim> = self.verified(&claim_text, claimed_by.unwrap_or("subject"), at)?;
         let approvals = std::slice::from_ref(&approval);
         let facts = Facts::default();
-        let around = Circumstances { from: None, facts: &facts, held: 0 };
+        let tickets = Tickets::default();
+        let around = Circumstances { from: None, facts: &facts, tickets: &tickets, held: 0 };
         let grant =
             Grant::access(&policy, &request, approvals, &claim, &around, skew(changes)).map_err(|e| told(&e))?;
         Ok((grant, [request_text, approval_text, claim_text, policy_text]))

@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod decisions;
 mod emergency;
+mod facts;
 mod https;
 mod init;
 mod login;

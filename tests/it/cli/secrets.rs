@@ -21,6 +21,27 @@ use crate::support::{dir, run, tool, wait_until};
 /// Longer than what freeing memory writes over.
 const PASSPHRASE: &str = "canary horse battery staple, and so on until it fills a line: 0123456789";
 const PROVIDER_SECRET: &str = "canary-of-the-provider";
+const WEBHOOK_SECRET: &str = "whsec_NWVjcmV0IHRoYXQgb25seSB0aGUgcGFnZXIgaGFz";
+const TRACKER_SECRET: &str = "5ecret-that-only-the-tracker-knows";
+/// What lies in files that `ssh-jit.toml` names.
+const OUTSIDE: &str = "[sources.pager]\nsecret_file = \"pager-secret\"\n\
+                       [ticket_checks.tracker]\nheader_file = \"tracker-header\"\n";
+/// A source, and a check at a place where nobody answers.
+const ASKS_OUTSIDE: &str = r#"
+[sources.pager]
+facts = ["oncall:*"]
+
+[ticket_checks.tracker]
+url = "http://127.0.0.1:1/{ticket}"
+expect = { status = 200 }
+
+[roles.ticketed]
+principals = ["ticketed"]
+requesters = ["sre"]
+approvers = ["dba"]
+max = "1h"
+when = { ticket = "OPS-[0-9]+", ticket_check = "tracker" }
+"#;
 
 /// Something that must not be found, in each form that it could be found in.
 struct Canary {
@@ -202,7 +223,9 @@ fn say(port: u16, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a service");
     let host = format!("Host: localhost:{port}\r\nConnection: close\r\nContent-Length: {}", body.len());
     let (first, rest) = head.split_once("\r\n").unwrap_or((head, "X-Nothing: 1"));
-    write!(stream, "{first}\r\n{host}\r\n{rest}\r\n\r\n{body}").expect("a request");
+    // In one piece: whoever refuses the first line hangs up on what comes later.
+    let request = format!("{first}\r\n{host}\r\n{rest}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).expect("a request");
     let mut answer = Vec::new();
     // Whoever refuses early may hang up on the rest.
     let _ = stream.read_to_end(&mut answer);
@@ -241,6 +264,11 @@ fn secrets_are_nowhere_but_in_their_place() {
     let (issuer, shown_to_provider) = provider();
     ssh_jit::files::write_private(&world.path("ca/secret"), PROVIDER_SECRET.as_bytes()).unwrap();
     let oidc = format!("[oidc]\nissuer = \"{issuer}\"\nclient_id = \"jit\"\nclient_secret_file = \"secret\"\n");
+    ssh_jit::files::write_private(&world.path("ca/pager-secret"), WEBHOOK_SECRET.as_bytes()).unwrap();
+    let header = format!("Authorization: Bearer {TRACKER_SECRET}\n");
+    ssh_jit::files::write_private(&world.path("ca/tracker-header"), header.as_bytes()).unwrap();
+    let oidc = oidc + OUTSIDE;
+    world.write("ca/policy.toml", &(fs::read_to_string(world.path("ca/policy.toml")).unwrap() + ASKS_OUTSIDE));
     let configure = |world: &World, port| {
         world.listen_on(port);
         let plain = fs::read_to_string(world.path("ca/ssh-jit.toml")).unwrap();
@@ -276,6 +304,8 @@ fn secrets_are_nowhere_but_in_their_place() {
     let mut canaries = vec![
         Canary::text("passphrase", PASSPHRASE, &[]),
         Canary::text("provider's secret", PROVIDER_SECRET, &[world.path("ca/secret")]),
+        Canary::text("webhooks' secret", WEBHOOK_SECRET, &[world.path("ca/pager-secret")]),
+        Canary::text("tracker's secret", TRACKER_SECRET, &[world.path("ca/tracker-header")]),
         Canary::text("bearer", &bearer, &[session]),
         Canary::text("capability", &waiter, &[waiting]),
         Canary::text("approver's bearer", &carols, &[carol.state().join("session-carol.json")]),
@@ -299,6 +329,8 @@ fn secrets_are_nowhere_but_in_their_place() {
     note("approve by the requester", alice.run(&["approve", &other]));
     note("deny", carol.run(&["deny", &other, "--reason", "not today"]).good());
     note("login, denied", alice.run(&["login", &other]));
+    let ticket = ["login", "ticketed", "--ticket", "OPS-1", "--reason", "a ticket that nobody can look up"];
+    note("a ticket check that fails", alice.run(&ticket));
     let glass =
         ["break-glass", "db-prod", "--category", "outage", "--reason", "the primary is down and nobody answers"];
     note("break-glass", alice.run(&glass).good());
@@ -345,6 +377,9 @@ fn secrets_are_nowhere_but_in_their_place() {
     // The page repeats the form token to its session: that is its place.
     let page = say(port, &format!("GET /mine HTTP/1.1\r\n{cookie}"), "");
     assert!(page.contains(&token), "{page}");
+    let hook =
+        "POST /v1/facts/pager HTTP/1.1\r\nWebhook-Id: msg_1\r\nWebhook-Timestamp: 1\r\nWebhook-Signature: v1,AAAA";
+    answers.push(say(port, hook, "{}"));
     let begun = say(port, "GET /sign-in/oidc HTTP/1.1", "");
     let part =
         |name: &str| begun.split_once(name).and_then(|(_, rest)| rest.split([';', '&', '\r']).next()).expect(name);

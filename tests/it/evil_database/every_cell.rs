@@ -14,9 +14,23 @@ use ssh_jit::domain::statement::Kind;
 use ssh_key::Certificate;
 
 use super::mending::{events_mended, rehashed};
+use crate::support::pager::{Pager, is, over};
 use crate::support::service::{Answer, Asked, Bench, Key, policy, with};
 use crate::support::world::ssh_jit;
 use crate::web::{Browser, carol};
+
+const PAGER: Pager = Pager("pager");
+
+/// The sample policy, and a role that nobody is asked for while the pager says so.
+fn policy_of_story() -> String {
+    let more = format!(
+        "\n[sources.pager]\nkey = \"{}\"\nfacts = [\"oncall:*\", \"incident:*\"]\n\n[roles.paged]\nprincipals = \
+         [\"paged\"]\nrequesters = [\"sre\"]\napprovers = [\"dba\"]\nmax = \"1h\"\nautomatic = {{ max = \"1h\", when = \
+         {{ facts = [\"oncall:primary = {{person}}\", \"incident:{{ticket}} = open\"] }} }}\n",
+        PAGER.public()
+    );
+    policy() + &more
+}
 
 /// What a request may lead to, whatever the database says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -125,7 +139,8 @@ struct Count {
 
 impl Story {
     fn new() -> Self {
-        let mut bench = Bench::new();
+        let mut bench = Bench::unstarted();
+        bench.start(&policy_of_story()).expect("a service that starts");
         bench.tamper();
         bench.be_now();
         let mut story =
@@ -181,7 +196,29 @@ impl Story {
         self.bench.give_back(&self.known[returned].asked, &serial).ok();
         let browsed = self.ask("approved with a passkey", May::Claim, ("bob", "web", 3600));
         self.with_passkey(browsed);
+        self.alarmed();
         self.break_glass();
+    }
+
+    /// Two incidents open and bob is not on call; one of them is closed again.
+    fn alarmed(&mut self) {
+        let day = 86_400;
+        let open = |bench: &Bench, incident: &str| is(bench, &format!("incident:{incident}"), "open", day);
+        let bench = &self.bench;
+        let facts = json!([is(bench, "oncall:primary", "alice", day), open(bench, "INC-7"), open(bench, "INC-8")]);
+        PAGER.states(bench, &facts).ok();
+        PAGER.states(bench, &json!([is(bench, "oncall:second", "erin", day)])).ok();
+        for (name, may, person, ticket) in [
+            ("on call", May::Claim, "alice", "INC-7"),
+            ("not on call", May::Never, "bob", "INC-7"),
+            ("no incident", May::Never, "alice", "INC-9"),
+            ("closed incident", May::Revive, "alice", "INC-8"),
+        ] {
+            let asked = self.bench.ask(person, "paged", &json!({"seconds": 600, "ticket": ticket}));
+            self.known.push(Known { name, asked, may, seconds: 600 });
+        }
+        self.bench.advance(1);
+        PAGER.states(&self.bench, &json!([over("incident:INC-8")])).ok();
     }
 
     fn with_passkey(&mut self, one: usize) {
@@ -314,7 +351,7 @@ impl Story {
             return;
         }
         count.cases += 1;
-        if self.bench.start(&policy()).is_err() {
+        if self.bench.start(&policy_of_story()).is_err() {
             count.unstarted += 1;
             count.seen += 1;
             return;
@@ -624,7 +661,7 @@ fn everything_that_can_be_written() {
 fn nothing_written_harms_nobody() {
     let mut story = Story::new();
     story.bench.be_now();
-    story.bench.start(&policy()).expect("a service that starts");
+    story.bench.start(&policy_of_story()).expect("a service that starts");
     for known in &story.known {
         let gets = story.bench.claim(&known.asked).status == 200;
         assert_eq!(gets, known.may == May::Claim, "{}", known.name);

@@ -3,6 +3,7 @@
 pub(crate) mod between;
 pub(crate) mod mutations;
 pub(crate) mod openssh;
+pub(crate) mod pager;
 pub(crate) mod passkey;
 pub(crate) mod plain;
 pub(crate) mod service;
