@@ -131,7 +131,7 @@ impl Service {
         events::append(tx, claimed)?;
         for name in tbs.grant().facts().keys() {
             if let Some(fact) = around.get().facts.at(name, claim.get().at) {
-                facts::hang(tx, &id, (name, &fact.value))?;
+                facts::hang(tx, id, (name, &fact.value))?;
             }
         }
         Ok(tbs)
