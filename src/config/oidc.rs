@@ -71,7 +71,7 @@ impl OidcConfig {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
     let items = parse_pem(pem).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
     let certificates: Vec<_> = items
         .into_iter()

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::{GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName};
+use super::names::{GroupName, HostName, MailAddress, OptionName, PersonName, Principal, PrincipalName, RoleName};
 use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;
 use super::time::{Patience, Seconds};
@@ -42,6 +42,8 @@ pub struct Person {
     pub keys: Vec<PublicKey>,
     /// A machine: may ask, never decide.
     pub service: bool,
+    /// Where the person is told what concerns them; without one they are not.
+    pub email: Option<MailAddress>,
 }
 
 /// What can be asked for, and by whose leave.
@@ -59,6 +61,12 @@ pub struct Role {
     pub approvers: BTreeSet<PersonName>,
     /// The groups among them, for those who read on a provider's word. It makes nobody an approver.
     pub approver_groups: BTreeSet<GroupName>,
+    /// Those of them who are told only when the others have not decided in time.
+    pub escalate_to: BTreeSet<PersonName>,
+    /// When those who can decide are told again.
+    pub remind_after: Patience,
+    /// When those of `escalate_to` are told.
+    pub escalate_after: Patience,
     /// How many distinct people must approve: at least 1.
     pub approvals: u32,
     /// Up to this length nobody is asked.
@@ -247,6 +255,16 @@ impl Policy {
     /// Whether one of these groups, which a provider claims for somebody, has a duty. Good for reading alone.
     pub fn group_has_duty(&self, claimed: &BTreeSet<GroupName>, duty: Duty) -> bool {
         self.duty_groups.get(&duty).is_some_and(|groups| !groups.is_disjoint(claimed))
+    }
+
+    /// Who of a role's approvers could decide on this person's request: people other than the requester. The
+    /// first list is told at once, the second when it escalates, and at once where the first is empty.
+    pub fn deciders(&self, role: &RoleName, requester: &PersonName) -> (Vec<PersonName>, Vec<PersonName>) {
+        let Some(role) = self.roles.get(role) else { return (Vec::new(), Vec::new()) };
+        let can = |name: &&PersonName| *name != requester && self.people.get(*name).is_some_and(|p| !p.service);
+        let (later, now): (Vec<_>, Vec<_>) =
+            role.approvers.iter().filter(can).cloned().partition(|name| role.escalate_to.contains(name));
+        if now.is_empty() { (later, now) } else { (now, later) }
     }
 
     /// The person whose everyday key this is, if the key still counts and is theirs.

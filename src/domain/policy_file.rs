@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::{GroupName, HostName, OptionName, PersonName, PrincipalName, RoleName};
+use super::names::{GroupName, HostName, MailAddress, OptionName, PersonName, PrincipalName, RoleName};
 use super::options;
 use super::policy::{Duty, EMERGENCY_LONGEST, EmergencyKey, MOST_PRINCIPALS, Person, Policy, Role, Span};
 use super::text::visible;
@@ -64,6 +64,7 @@ struct PersonTable {
     keys: Vec<Spanned<PublicKey>>,
     #[serde(default)]
     kind: PersonKind,
+    email: Option<MailAddress>,
 }
 
 #[derive(Deserialize, Default, PartialEq)]
@@ -117,6 +118,10 @@ struct RoleTable {
     verify_required: bool,
     decide_within: Option<Written<Patience>>,
     claim_within: Option<Written<Patience>>,
+    remind_after: Option<Written<Patience>>,
+    escalate_after: Option<Written<Patience>>,
+    #[serde(default)]
+    escalate_to: Vec<Spanned<Who>>,
 }
 
 #[derive(Deserialize)]
@@ -164,6 +169,8 @@ impl<'de> Deserialize<'de> for KeyOrFingerprint {
 
 const DECIDE_WITHIN: Patience = Patience::hours(24);
 const CLAIM_WITHIN: Patience = Patience::hours(4);
+const REMIND_AFTER: Patience = Patience::minutes(5);
+const ESCALATE_AFTER: Patience = Patience::minutes(15);
 
 /// Parses and checks a whole file.
 pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
@@ -202,6 +209,7 @@ fn people(policy: &mut Policy, tables: BTreeMap<PersonName, PersonTable>) -> Res
             groups: table.groups.iter().map(|g| g.get_ref().clone()).collect(),
             keys: table.keys.into_iter().map(Spanned::into_inner).collect(),
             service: table.kind == PersonKind::Service,
+            email: table.email,
         };
         policy.people.insert(name, person);
     }
@@ -255,11 +263,20 @@ fn role(policy: &Policy, groups: &Groups, table: RoleTable, span: Span) -> Resul
         options::check_critical(&one).map_err(|e| (value.span(), e.to_string()))?;
     }
     let critical_options = table.critical_options.into_iter().map(|(name, value)| (name, value.into_inner())).collect();
+    let (mut approvers, next) =
+        (resolve(policy, groups, &table.approvers)?, resolve(policy, groups, &table.escalate_to)?);
+    let escalate_to = next.difference(&approvers).cloned().collect();
+    approvers.extend(next);
+    let mut approver_groups = among(groups, &table.approvers);
+    approver_groups.extend(among(groups, &table.escalate_to));
     Ok(Role {
         description,
         requesters: resolve(policy, groups, &table.requesters)?,
-        approvers: resolve(policy, groups, &table.approvers)?,
-        approver_groups: among(groups, &table.approvers),
+        approvers,
+        approver_groups,
+        escalate_to,
+        remind_after: table.remind_after.map_or(REMIND_AFTER, |w| w.0),
+        escalate_after: table.escalate_after.map_or(ESCALATE_AFTER, |w| w.0),
         extensions: unique(&table.extensions)?,
         hosts,
         principals,
