@@ -42,6 +42,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
         remembered: config.remembered,
         origin: config.url.trim_end_matches('/').to_ascii_lowercase(),
         oidc: config.oidc.clone(),
+        notify: config.notify.clone(),
     };
     let tls = load_tls(&config, settings.relying_party())?;
     let limits = limits(&config);

@@ -88,6 +88,11 @@ impl<T: zeroize::Zeroize> Secret<T> {
         Self(Zeroizing::new(value))
     }
 
+    /// The value, which goes on being wiped.
+    pub fn into_inner(self) -> Zeroizing<T> {
+        self.0
+    }
+
     /// The value itself.
     pub fn expose(&self) -> &T {
         &self.0

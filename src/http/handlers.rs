@@ -15,7 +15,7 @@ use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    Certified, Changed, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, ReceiptView, RequestView, RoleView,
+    Certified, ChannelView, Changed, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, ReceiptView, RequestView, RoleView,
     SessionView, SignedText, Submitted,
 };
 
@@ -181,6 +181,10 @@ pub(super) async fn emergencies(
 
 pub(super) async fn roles(State(service): On, Reader(caller): Reader) -> Json<Vec<RoleView>> {
     Json(service.roles(&caller).into_iter().map(views::role).collect())
+}
+
+pub(super) async fn channels(State(service): On, _: Reader) -> Answer<Vec<ChannelView>> {
+    Ok(Json(service.channels().await?.into_iter().map(views::channel).collect()))
 }
 
 #[derive(Deserialize)]

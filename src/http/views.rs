@@ -8,9 +8,9 @@ use crate::domain::passkey::Enrolled;
 use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
-use crate::service::{EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
+use crate::service::{ChannelInfo, EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEnrolment, ProvenEvent, ReceiptView,
+    Certified, ChannelView, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEnrolment, ProvenEvent, ReceiptView,
     RequestView, RoleView, TermsView,
 };
 
@@ -98,6 +98,20 @@ pub(super) fn passkey(enrolled: &Enrolled) -> PasskeyView {
         application: said.application.clone(),
         at: said.at,
         until: said.until,
+    }
+}
+
+pub(super) fn channel(info: ChannelInfo) -> ChannelView {
+    let failing = info.health.failing.as_ref();
+    ChannelView {
+        kind: info.kind.to_owned(),
+        succeeded: info.health.succeeded,
+        failures: failing.map_or(0, |failing| failing.failures),
+        since: failing.map(|failing| failing.since),
+        error: failing.map(|failing| failing.error.clone()),
+        waiting: info.health.waiting,
+        given_up: info.health.given_up,
+        name: info.name,
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) async fn queue(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/");
+    let frame = frame(&service, &caller, "/").warning(&service.channels().await?);
     let queue = service.listed(&caller, Listing::Queue, at.part()).await?;
     Ok(page(&pages::Queue::of(frame, &queue, at.page)))
 }
@@ -92,7 +92,7 @@ pub(super) async fn request(
     Reader(caller): Reader,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "");
+    let frame = frame(&service, &caller, "").warning(&service.channels().await?);
     let found = match id.parse() {
         Ok(id) => service.request(&caller, &id).await.ok(),
         Err(_) => None,

@@ -19,6 +19,8 @@ use super::{Mail, Slack, Untold, Webhook};
 const FIRST_WAIT: i64 = 5;
 /// The longest wait, in seconds.
 const LONGEST_WAIT: i64 = 15 * 60;
+/// No entry waits longer than this by itself for a channel that did not work.
+const LONGEST_STEP_BACK: i64 = 60;
 /// After so many seconds an entry is given up.
 const GIVEN_UP_AFTER: i64 = 24 * 3600;
 /// Entries are kept so long, in seconds, whatever became of them.
@@ -195,9 +197,13 @@ fn settle(
     let at = now.second();
     let Err(untold) = outcome else { return outbox::delivered(tx, channel, entry, at) };
     let failures = outbox::failures(tx, channel)?;
-    // What the server does not take waits by itself; what it cannot take makes the channel wait.
-    let rests = if untold.refused { at } else { at.plus(wait(failures)) };
-    outbox::postponed(tx, channel, entry, &untold.error, (at.plus(wait(entry.attempts)), rests), at)?;
+    // What the server does not take waits by itself. What it cannot take makes the channel wait, and goes behind
+    // the others: it may be what breaks the server.
+    let (due, rests) = match wait(entry.attempts) {
+        alone if untold.refused => (alone, 0),
+        alone => (alone.min(LONGEST_STEP_BACK), wait(failures)),
+    };
+    outbox::postponed(tx, channel, entry, &untold.error, (at.plus(due), at.plus(rests)), at)?;
     if entry.notice.is_some() && at.since(entry.created) < GIVEN_UP_AFTER {
         return Ok(());
     }

@@ -10,6 +10,7 @@ mod drafts;
 mod error;
 mod history;
 mod log;
+mod notices;
 mod oidc;
 mod passkeys;
 mod reading;
@@ -25,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::ca::Keys;
 use crate::clock::Clock;
-use crate::config::OidcConfig;
+use crate::config::{ChannelConfig, OidcConfig};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::key::PublicKey;
@@ -37,6 +38,7 @@ use crate::domain::statement::Statement;
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
+use crate::notify::Outbox;
 use crate::store::journal::Journal;
 use crate::store::{Store, StoreError, Value, events};
 
@@ -45,6 +47,7 @@ pub use drafts::Choice;
 pub use error::Error;
 pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
+pub use notices::ChannelInfo;
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
@@ -77,6 +80,7 @@ pub struct Service {
     letters: Mutex<passkeys::Letters>,
     usage: Mutex<Option<(Timestamp, Arc<Usage>)>>,
     provider: Option<oidc::Provider>,
+    outbox: Arc<Outbox>,
     settings: Settings,
 }
 
@@ -91,6 +95,8 @@ pub struct Settings {
     pub origin: String,
     /// The identity provider whose word lets people read in the browser.
     pub oidc: Option<OidcConfig>,
+    /// The ways to tell people what happens.
+    pub notify: Vec<ChannelConfig>,
 }
 
 impl Settings {
@@ -108,7 +114,8 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { clock_skew: 5, remembered: REMEMBERED, origin: "http://localhost:7022".to_owned(), oidc: None }
+        let origin = "http://localhost:7022".to_owned();
+        Self { clock_skew: 5, remembered: REMEMBERED, origin, oidc: None, notify: Vec::new() }
     }
 }
 
@@ -156,6 +163,7 @@ impl Service {
             letters: Mutex::default(),
             usage: Mutex::default(),
             provider,
+            outbox: Arc::new(notices::outbox(&parts.settings)),
             settings: parts.settings,
         });
         service.load_policy(parts.policy, true).await?;
@@ -219,11 +227,13 @@ impl Service {
         &self.trust
     }
 
-    /// Wakes who waits on a request, and the pages that show it: its requester's and those of the role's approvers.
+    /// Wakes who waits on a request, the pages that show it (its requester's and those of the role's approvers), and
+    /// those who deliver what was written about it.
     fn tell(&self, id: &RequestId, requester: &PersonName, role: &RoleName) {
         let policy = self.policy();
         let approvers = policy.roles().get(role).into_iter().flat_map(|role| &role.approvers).cloned();
         self.waiters.wake(id, approvers.chain([requester.clone()]));
+        self.outbox.wake();
     }
 
     /// Accepts a statement that a person made just now, with an everyday key or a passkey of theirs.

@@ -9,6 +9,7 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant;
 use crate::domain::names::RequestId;
+use crate::domain::notice::News;
 use crate::domain::policy::{Policy, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -40,7 +41,7 @@ impl Service {
             let decide_by = request.get().at.plus(patience);
             let state = first_state(&policy, request.get(), &terms, decide_by);
             let (stored, digest, needed) = (state.clone(), Digest::of(waiter.as_bytes()), terms.approvals);
-            let verified = request.clone();
+            let (verified, service) = (request.clone(), std::sync::Arc::clone(self));
             self.store
                 .write(move |tx| {
                     let asked = verified.get();
@@ -58,7 +59,8 @@ impl Service {
                         decide_by,
                     };
                     keep(tx, &verified, &new)?;
-                    record(tx, &verified, policy.digest(), needed, now)
+                    record(tx, &verified, policy.digest(), needed, now)?;
+                    service.tell_of_request(tx, &policy, asked, &terms, decide_by, now.second())
                 })
                 .await?;
             self.taken.insert(request.get().id.clone(), request.get().key.clone());
@@ -128,6 +130,7 @@ impl Service {
                     case.change(tx, &next)?;
                     let event = event(EventKind::Withdrawn, &case.request, now);
                     events::append(tx, Event { statement: Some(withdrawal.digest()), ..event })?;
+                    service.tell_of_end(tx, &policy, &case, News::Withdrawn, now.second())?;
                     Ok((case.request.get().clone(), next))
                 })
                 .await?;

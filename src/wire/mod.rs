@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::names::{
-    HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName, Ticket,
+    ChannelName, HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName, Ticket,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -284,6 +284,26 @@ pub struct PasskeyView {
     pub application: HostName,
     pub at: Timestamp,
     pub until: Timestamp,
+}
+
+/// A way to tell people, and how it does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ChannelView {
+    pub name: ChannelName,
+    pub kind: String,
+    /// When somebody was last told.
+    pub succeeded: Option<Timestamp>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Since when it has failed.
+    pub since: Option<Timestamp>,
+    /// Why it failed last, in short.
+    pub error: Option<String>,
+    /// How many entries wait.
+    pub waiting: u64,
+    /// How many were given up in the last 30 days.
+    pub given_up: u64,
 }
 
 /// An answer that is no.
