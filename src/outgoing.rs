@@ -20,11 +20,7 @@ pub fn agent(roots: Option<Vec<Certificate<'static>>>, within: Duration) -> ureq
 }
 
 /// For servers outside: reaches public addresses, and what lies in the networks of `allow`.
-pub fn guarded_agent(
-    roots: Option<Vec<Certificate<'static>>>,
-    within: Duration,
-    allow: Arc<[IpNet]>,
-) -> ureq::Agent {
+pub fn guarded_agent(roots: Option<Vec<Certificate<'static>>>, within: Duration, allow: Arc<[IpNet]>) -> ureq::Agent {
     ureq::Agent::with_parts(config(roots, within), DefaultConnector::default(), Guarded { allow })
 }
 

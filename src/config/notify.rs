@@ -256,7 +256,8 @@ mod tests {
         toml::from_str::<Table>(text).map_err(|e| e.message().to_owned())?.complete(base)
     }
 
-    const WEBHOOK: &str = "name = \"ops\"\nkind = \"webhook\"\nurl = \"https://hooks.example/x\"\nsecret_file = \"key\"";
+    const WEBHOOK: &str =
+        "name = \"ops\"\nkind = \"webhook\"\nurl = \"https://hooks.example/x\"\nsecret_file = \"key\"";
     const SLACK: &str = "name = \"room\"\nkind = \"slack\"\nurl_file = \"slack\"";
     const SMTP: &str = "name = \"mail\"\nkind = \"smtp\"\nserver = \"mail.example.org:587\"\ntls = \"starttls\"\n\
                         from = \"jit@example.org\"\nusername = \"jit\"\npassword_file = \"password\"";

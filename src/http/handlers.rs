@@ -15,8 +15,8 @@ use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    Certified, ChannelView, Changed, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, ReceiptView, RequestView, RoleView,
-    SessionView, SignedText, Submitted,
+    Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, Now, PasskeyView, ReceiptView,
+    RequestView, RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;

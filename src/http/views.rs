@@ -10,8 +10,8 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::service::{ChannelInfo, EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, ChannelView, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEnrolment, ProvenEvent, ReceiptView,
-    RequestView, RoleView, TermsView,
+    Certified, ChannelView, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEnrolment, ProvenEvent,
+    ReceiptView, RequestView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {

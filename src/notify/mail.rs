@@ -133,7 +133,9 @@ impl Mail {
     /// What a server answers is shown only where no password was sent: it might repeat that.
     fn untold(&self, error: &smtp::Error) -> Untold {
         match error.status() {
-            Some(code) if self.login.is_some() => Untold { error: format!("it answered {code}"), refused: error.is_permanent() },
+            Some(code) if self.login.is_some() => {
+                Untold { error: format!("it answered {code}"), refused: error.is_permanent() }
+            }
             Some(_) if error.is_permanent() => Untold::refused(&told(error)),
             _ if error.is_tls() => Untold::broken(&format!("TLS: {}", told(error))),
             _ => Untold::broken(&told(error)),

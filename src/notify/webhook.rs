@@ -31,8 +31,7 @@ impl Webhook {
         let body = body(notice, origin, now);
         let time = now.unix().to_string();
         let signature = signature(&self.key, id, &time, &body);
-        let headers =
-            [("webhook-id", id.to_owned()), ("webhook-timestamp", time), ("webhook-signature", signature)];
+        let headers = [("webhook-id", id.to_owned()), ("webhook-timestamp", time), ("webhook-signature", signature)];
         post(&self.agent, &self.url, &headers, &body)
     }
 }

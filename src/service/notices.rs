@@ -89,9 +89,8 @@ impl Service {
             self.outbox.channels().iter().map(|channel| (channel.name.clone(), channel.kind())).collect();
         self.store
             .read(move |tx| {
-                let look = |(name, kind): (ChannelName, _)| {
-                    Ok(ChannelInfo { health: outbox::health(tx, &name)?, name, kind })
-                };
+                let look =
+                    |(name, kind): (ChannelName, _)| Ok(ChannelInfo { health: outbox::health(tx, &name)?, name, kind });
                 known.into_iter().map(look).collect()
             })
             .await
@@ -208,18 +207,13 @@ impl Service {
 }
 
 /// The glass was broken: the rooms hear of it, and whoever can approve the role or closes reviews.
-pub(super) fn tell_of_emergency(
-    outbox: &Outbox,
-    tx: &mut Tx<'_>,
-    policy: &Policy,
-    entry: &Entry,
-) -> Result<(), Error> {
+pub(super) fn tell_of_emergency(outbox: &Outbox, tx: &mut Tx<'_>, policy: &Policy, entry: &Entry) -> Result<(), Error> {
     let (Outcome::Issued { .. }, false) = (&entry.outcome, outbox.is_empty()) else { return Ok(()) };
     let signed = entry.signed()?;
     let said: BreakGlass = signed.claims()?;
-    let terms = policy.emergency_key(&said.person, signed.signature().key()).and_then(|key| {
-        policy.emergency_terms(key, &said.role, &said.hosts, &said.principals, said.seconds)
-    });
+    let terms = policy
+        .emergency_key(&said.person, signed.signature().key())
+        .and_then(|key| policy.emergency_terms(key, &said.role, &said.hosts, &said.principals, said.seconds));
     let notice = Notice::of_emergency(&said, terms.ok().as_ref(), entry.at.second());
     let (first, behind) = policy.deciders(&said.role, &said.person);
     let approvers: Vec<_> = first.into_iter().chain(behind).collect();
@@ -280,12 +274,8 @@ fn remind(
     };
     let notice = Notice::of(&asked, Some(&terms), news, now.second());
     outbox.insert(tx, &notice, &people, now.second())?;
-    let event = Event {
-        person: Some(asked.person),
-        request: Some(asked.id),
-        role: Some(asked.role),
-        ..Event::new(kind, now)
-    };
+    let event =
+        Event { person: Some(asked.person), request: Some(asked.id), role: Some(asked.role), ..Event::new(kind, now) };
     Ok(events::append(tx, event).map(|_| ())?)
 }
 

@@ -7,11 +7,8 @@ use crate::domain::digest::Digest;
 
 use super::StoreError;
 
-const MIGRATIONS: &[&str] = &[
-    include_str!("migrations/0001.sql"),
-    include_str!("migrations/0002.sql"),
-    include_str!("migrations/0003.sql"),
-];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
 
 /// Brings the schema up to date, in one transaction.
 pub(super) fn run(connection: &Connection) -> Result<(), StoreError> {
