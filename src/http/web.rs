@@ -134,7 +134,7 @@ pub(super) async fn emergencies(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/emergencies");
+    let frame = frame(&service, &caller, "/emergencies").warning(&service.channels().await?);
     Ok(page(&pages::Emergencies::of(frame, &caller, &service.emergencies(false).await?, at.page)))
 }
 

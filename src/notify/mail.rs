@@ -127,7 +127,7 @@ impl Mail {
             .date(at)
             .raw_header(HeaderValue::new(automatic, "auto-generated".to_owned()))
             .header(ContentType::TEXT_PLAIN);
-        message.body(notice.text(origin, now) + "\n").map_err(|e| e.to_string())
+        message.body(notice.text(origin, now)).map_err(|e| e.to_string())
     }
 
     /// What a server answers is shown only where no password was sent: it might repeat that.

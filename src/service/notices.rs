@@ -15,6 +15,7 @@ use crate::domain::policy::{Duty, Policy, Terms};
 use crate::domain::request::State;
 use crate::domain::statement::{Approval, BreakGlass, Decision, Request};
 use crate::domain::time::{Moment, Timestamp};
+use crate::domain::verify::Verified;
 use crate::notify::{Channel, Mail, Outbox, Security, Slack, Via, Webhook};
 use crate::outgoing;
 use crate::store::outbox::{self, Health, Step};
@@ -286,7 +287,7 @@ fn terms(policy: &Policy, asked: &Request) -> Option<Terms> {
 /// What the approvals leave of what was asked, this one included.
 fn left_of(mut terms: Terms, case: &Case, said: &Approval) -> Terms {
     let approvals = || {
-        let all = case.approvals.iter().map(|approval| approval.get()).chain([said]);
+        let all = case.approvals.iter().map(Verified::get).chain([said]);
         all.filter(|approval| approval.decision == Decision::Approve)
     };
     terms.seconds = approvals().map(|approval| approval.seconds).min().map_or(terms.seconds, |s| s.min(terms.seconds));

@@ -155,7 +155,7 @@ fn its_file_is_whole_and_safe() {
     refuses("gar bage", "1: key with no value, expected `=`");
     refuses(
         &good.replace("journal", "jurnal"),
-        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `ca_keys`, `policy`, `database`, `journal`, `tls_cert`, `tls_key`, `connections_per_address`, `behind_proxy`, `clock_skew`, `remembered`, `oidc`",
+        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `ca_keys`, `policy`, `database`, `journal`, `tls_cert`, `tls_key`, `connections_per_address`, `behind_proxy`, `clock_skew`, `remembered`, `oidc`, `notify`",
     );
     refuses(&good.replace("127.0.0.1:0", "localhost"), "2: listen: invalid socket address syntax");
     refuses(
