@@ -246,7 +246,12 @@ mod tests {
 
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [("key", KEY), ("slack", "https://hooks.example/T0/B0/xyzzy"), ("password", "pa55")] {
+        for (name, text) in [
+            ("key", KEY),
+            ("slack", "https://hooks.example/T0/B0/xyzzy"),
+            ("password", "pa55"),
+            ("weak", "whsec_c2hvcnQ="),
+        ] {
             files::write_private(&dir.path().join(name), format!("{text}\n").as_bytes()).unwrap();
         }
         dir
@@ -275,6 +280,7 @@ mod tests {
             (WEBHOOK, "https://", "https://a:b@", "notify.ops.url: write https"),
             (WEBHOOK, "secret_file = \"key\"", "", "notify.ops.secret_file: it is missing"),
             (WEBHOOK, "\"key\"", "\"slack\"", "notify.ops.secret_file: write whsec_"),
+            (WEBHOOK, "\"key\"", "\"weak\"", "notify.ops.secret_file: write whsec_"),
             (WEBHOOK, "\"webhook\"", "\"slack\"", "notify.ops.url: a channel of this kind has none"),
             (SLACK, "\"slack\"\nurl_file", "\"smtp\"\nurl_file", "notify.room.url_file: a channel of this kind"),
             (SLACK, "url_file = \"slack\"", "url_file = \"key\"", "notify.room.url_file: "),
