@@ -88,7 +88,7 @@ fn schemas_that_are_not_understood() {
         rusqlite::Connection::open(dir.path().join("jit.db")).unwrap().execute_batch(text).unwrap();
     };
     sql("INSERT INTO migrations VALUES (99, 'x')");
-    assert!(refusal(URL, &dir).contains("the database has schema 99, and this version knows 2"));
+    assert!(refusal(URL, &dir).contains("the database has schema 99, and this version knows 3"));
     sql("DELETE FROM migrations WHERE number = 99");
     Store::open(URL, dir.path()).unwrap();
     sql("UPDATE migrations SET sha256 = 'SHA256:x'");
