@@ -284,7 +284,11 @@ fn when(at: Timestamp, now: Timestamp) -> String {
         (hours, 0) => format!("{hours}h"),
         (hours, minutes) => format!("{hours}h{minutes}m"),
     };
-    let relative = if at >= now { format!("in {length}") } else { format!("{length} ago") };
+    let relative = match at.since(now) {
+        -59..=59 => "now".to_owned(),
+        60.. => format!("in {length}"),
+        _ => format!("{length} ago"),
+    };
     format!("{} ({relative})", at.to_utc().format("%Y-%m-%d %H:%M UTC"))
 }
 

@@ -153,8 +153,8 @@ impl Outbox {
         let outcome = self.attempt(channel, &entry, now().second()).await;
         let (name, at) = (channel.name.clone(), now());
         match &outcome {
-            Ok(()) => tracing::info!(channel = %name, message = entry.id, "told"),
-            Err(untold) => tracing::warn!(channel = %name, message = entry.id, error = untold.error, "not told"),
+            Ok(()) => tracing::info!(channel = %name, id = entry.id, "told"),
+            Err(untold) => tracing::warn!(channel = %name, id = entry.id, error = untold.error, "not told"),
         }
         store.write(move |tx| settle(tx, &name, &entry, outcome, at)).await?;
         Ok(None)

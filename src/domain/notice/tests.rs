@@ -87,4 +87,5 @@ fn long_lists_are_counted_and_times_are_said_twice() {
     let base = Timestamp::from_unix(1_795_341_600);
     assert_eq!(when(base.plus(5400), base), "2026-11-22 11:30 UTC (in 1h30m)");
     assert_eq!(when(base.plus(-300), base), "2026-11-22 09:55 UTC (5m ago)");
+    assert_eq!(when(base.plus(-59), base), "2026-11-22 09:59 UTC (now)");
 }
