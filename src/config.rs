@@ -1,6 +1,7 @@
 //! What operators and people set: the service's file, a person's file, and the environment, which
 //! nothing else reads.
 
+mod notify;
 mod oidc;
 mod proxies;
 mod sources;
@@ -14,10 +15,12 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
+use toml::Spanned;
 
 use crate::domain::names::{CheckName, InstanceId, PersonName, SourceName};
 use crate::files;
 
+pub use notify::{ChannelConfig, Secret, SmtpTls, Via};
 pub use oidc::{OidcConfig, is_confidential};
 pub use proxies::Proxies;
 pub use sources::SourceConfig;
@@ -71,6 +74,12 @@ pub struct ServiceConfig {
     /// With what this service shows itself where tickets are looked up.
     #[serde(default)]
     pub ticket_checks: BTreeMap<CheckName, TicketCheckConfig>,
+    /// The ways to tell people, as they are written.
+    #[serde(default, rename = "notify")]
+    channels: Vec<Spanned<notify::Table>>,
+    /// The ways to tell people.
+    #[serde(skip)]
+    pub notify: Vec<ChannelConfig>,
     /// The folder that the paths above are relative to.
     #[serde(skip)]
     pub base: PathBuf,
@@ -113,7 +122,21 @@ impl ServiceConfig {
         for (name, check) in &mut config.ticket_checks {
             check.complete(name.as_str(), base).map_err(|message| fail(format!(" {message}")))?;
         }
+        config.complete_channels(base, &text).map_err(fail)?;
         config.doubt().map_or(Ok(config), |doubt| Err(fail(format!(" {doubt}"))))
+    }
+
+    /// Checks the channels, and reads their secrets. The error begins with the line of the table.
+    fn complete_channels(&mut self, base: &Path, text: &str) -> Result<(), String> {
+        for table in std::mem::take(&mut self.channels) {
+            let line = line_of(text, table.span().start);
+            let channel = table.into_inner().complete(base).map_err(|message| format!("{line}: {message}"))?;
+            if self.notify.iter().any(|other| other.name == channel.name) {
+                return Err(format!("{line}: notify.name: there is another channel of the name {}", channel.name));
+            }
+            self.notify.push(channel);
+        }
+        Ok(())
     }
 
     /// Who stands between clients and the service.
@@ -266,10 +289,14 @@ fn text(name: &str) -> Result<Option<String>, ConfigError> {
     path(name).map(|value| value.into_os_string().into_string().map_err(not_text)).transpose()
 }
 
+/// The line in which this byte stands, from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    text.get(..at.min(text.len())).unwrap_or_default().matches('\n').count() + 1
+}
+
 /// `12: url: ...`, from a TOML error.
 fn in_file(text: &str, error: &toml::de::Error) -> String {
-    let start = error.span().map_or(0, |span| span.start).min(text.len());
-    let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+    let line = line_of(text, error.span().map_or(0, |span| span.start));
     let field = text.lines().nth(line - 1).and_then(|row| row.split_once('=')).map_or("", |(key, _)| key.trim());
     let message = error.message().lines().next().unwrap_or_default();
     if field.is_empty() { format!("{line}: {message}") } else { format!("{line}: {field}: {message}") }

@@ -9,14 +9,15 @@
 //! | [`domain`] | people, policy, statements, requests, grants, certificates, log tree: pure | nothing of ours |
 //! | [`store`] | transactions on the database, the break-glass journal | domain |
 //! | [`ca`] | the service's own keys | domain |
+//! | [`notify`] | what people are told, out of a durable outbox | domain, store |
 //! | [`service`] | each verb: one function, one transaction, one event | the above |
 //! | [`wire`] | the JSON of the API | domain |
 //! | [`http`] | the API and the web form: one table of routes, handlers that call one service function | service, wire, domain |
 //! | [`client`] | agent, identity, state and API of whoever asks | domain, wire |
 //! | [`cli`] | the command line, one file a verb | everything |
 //!
-//! Beside them [`clock`], [`config`], [`files`] and [`random`]: nothing else reads the clock, the
-//! environment or randomness, or writes files that must last.
+//! Beside them [`clock`], [`config`], [`files`], [`outgoing`] and [`random`]: nothing else reads the clock, the
+//! environment or randomness, writes files that must last, or says how this service asks others over HTTP.
 //!
 //! # One login, from end to end
 //!
@@ -63,6 +64,8 @@ pub mod config;
 pub mod domain;
 pub mod files;
 pub mod http;
+pub mod notify;
+pub mod outgoing;
 pub mod random;
 pub mod service;
 pub mod store;

@@ -10,12 +10,12 @@ use std::{fs, io};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Layer, and what it may use.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("store", &["domain", "files"]),
     ("ca", &["domain", "files", "random"]),
-    ("notify", &["domain", "store"]),
-    ("service", &["domain", "store", "ca", "notify", "clock", "config", "random"]),
+    ("notify", &["domain", "store", "outgoing"]),
+    ("service", &["domain", "store", "ca", "notify", "clock", "config", "outgoing", "random"]),
     ("wire", &["domain"]),
     // The wire types carry domain types; the store and the CA stay behind the service.
     ("http", &["domain", "service", "wire", "clock", "config", "random"]),
@@ -32,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("clock", &["domain"]),
     ("config", &["domain", "files"]),
     ("files", &[]),
+    ("outgoing", &[]),
     ("random", &["domain"]),
 ];
 

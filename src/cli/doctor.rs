@@ -3,10 +3,11 @@
 use crate::client::api::Api;
 use crate::client::identity::Identity;
 use crate::domain::text::visible;
-use crate::wire::{Now, RoleView};
+use crate::domain::time::Timestamp;
+use crate::wire::{ChannelView, Now, RoleView};
 
 use super::person::{Person, Service};
-use super::ui::ask_passphrase;
+use super::ui::{ask_passphrase, time};
 use super::{Context, Exit, Failure};
 
 /// One thing that was looked at.
@@ -21,8 +22,10 @@ struct Finding {
 
 pub(super) fn run(context: &Context) -> Exit {
     let mut findings = vec![service(context), pin(context), clock(context), agent(context), identity(context)];
-    if findings.iter().all(|f| f.well) {
+    // Without an agent keys lie in files, and sign as well.
+    if findings.iter().all(|f| f.well || f.what == "ssh-agent") {
         findings.push(policy(context));
+        findings.extend(channels(context));
     }
     let well = findings.iter().all(|f| f.well);
     if context.ui.json {
@@ -112,4 +115,32 @@ fn policy(context: &Context) -> Finding {
         Ok(format!("knows {} and this key: {ask} roles to ask for, {decide} to decide on", person.name))
     };
     finding("policy", look())
+}
+
+/// The ways in which the service tells people, where this person may see them.
+fn channels(context: &Context) -> Vec<Finding> {
+    let read = || {
+        let mut person = Person::open(context)?;
+        let channels = person.read::<Vec<ChannelView>>("/v1/channels")?;
+        Ok::<_, Failure>((channels, person.now()?))
+    };
+    match read() {
+        Ok((channels, now)) => channels.iter().map(|view| finding("channel", channel(view, now))).collect(),
+        Err(failure) if failure.code == "no-duty" => Vec::new(),
+        Err(failure) => vec![finding("channel", Err(failure))],
+    }
+}
+
+fn channel(view: &ChannelView, now: Timestamp) -> Result<String, Failure> {
+    let ChannelView { name, kind, waiting, given_up, .. } = view;
+    let last = view.succeeded.map_or_else(|| "told nobody yet".to_owned(), |at| format!("last told {}", time(at, now)));
+    let lost = if *given_up > 0 { format!(", {given_up} given up") } else { String::new() };
+    let facts = format!("{name} ({kind}): {last}; {waiting} waiting{lost}");
+    match (view.since, &view.error) {
+        (Some(since), Some(error)) => {
+            let failed = format!("{facts}; failed {} times since {}: {error}", view.failures, time(since, now));
+            Err(Failure::new(failed).hint(format!("look at [[notify]] {name} of ssh-jit.toml, and at its server")))
+        }
+        _ => Ok(facts),
+    }
 }

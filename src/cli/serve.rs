@@ -44,6 +44,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
         sources: config.sources.iter().map(|(name, source)| (name.clone(), source.secrets.clone())).collect(),
         ticket_checks: config.ticket_checks.clone(),
         proxies: config.proxies(),
+        notify: config.notify.clone(),
     };
     let tls = load_tls(&config, settings.relying_party())?;
     let limits = limits(&config);

@@ -40,6 +40,12 @@ pub enum EventKind {
     Approved,
     /// A person refused.
     Denied,
+    /// Those who can decide were told again.
+    Reminded,
+    /// Those who stand behind them were told, because nobody had decided.
+    Escalated,
+    /// Somebody could not be told in a day; `detail` is the channel.
+    Undelivered,
     /// The requester took a request back.
     Withdrawn,
     /// Nobody decided, or nobody claimed, in time.

@@ -10,6 +10,7 @@ pub mod grant;
 pub mod journal;
 pub mod key;
 pub mod names;
+pub mod notice;
 mod options;
 pub mod passkey;
 pub mod policy;

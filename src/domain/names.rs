@@ -134,6 +134,14 @@ name!(
     RequestId, "request", is_request_id, "a request id looks like 7F3K-9QPX-M2"
 );
 name!(
+    /// A way to tell people: one `[[notify]]` table of the service's file.
+    ChannelName, "channel", is_name, "use 1 to 32 of a-z 0-9 . _ - and begin with a letter or _"
+);
+name!(
+    /// Where a person gets mail: one address in plain ASCII, so that it is neither two nor a header.
+    MailAddress, "email", is_mail_address, "use one plain address such as carol@example.org"
+);
+name!(
     /// 128 random bits in lower-case hex: the audience of every statement, made once per service.
     InstanceId, "instance", is_hex_128, "use 32 lower-case hex digits"
 );
@@ -265,6 +273,15 @@ fn is_webhook_id(text: &str) -> bool {
     all(text, 128, |b| b.is_ascii_alphanumeric() || b"_:-".contains(&b))
 }
 
+fn is_mail_address(text: &str) -> bool {
+    // RFC 5321, 4.5.3.1: 64 characters before the @, and 254 in all. Quoted forms are left out.
+    let local = |part: &str| {
+        all(part, 64, |b| b.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_{|}~-".contains(&b))
+            && part.split('.').all(|atom| !atom.is_empty())
+    };
+    text.len() <= 254 && text.split_once('@').is_some_and(|(name, host)| local(name) && is_host(host))
+}
+
 fn is_option(text: &str) -> bool {
     all(text, 64, |b| b.is_ascii_alphanumeric() || b".@-".contains(&b))
 }
@@ -290,6 +307,36 @@ mod tests {
     fn an_option_has_a_name() {
         assert!("".parse::<OptionName>().is_err());
         assert!("permit-pty".parse::<OptionName>().is_ok());
+    }
+
+    /// W02: an address is one address; it can end neither its line nor its list.
+    #[test]
+    fn a_mail_address_is_one_address() {
+        for text in ["carol@example.org", "c.d+jit@mail.example.org", "o'neill@x", "a@localhost"] {
+            assert!(text.parse::<MailAddress>().is_ok(), "{text:?}");
+        }
+        for text in [
+            "",
+            "carol",
+            "@example.org",
+            "carol@",
+            "a@b@c",
+            "a@b,c@d",
+            "a@b c@d",
+            "Carol <a@b>",
+            "a@b\r\nBcc: x@y",
+            "a@b\n",
+            "a\u{202e}@b",
+            "\"a b\"@c",
+            "a..b@c",
+            ".a@c",
+            "a@b;c",
+            "a@[127.0.0.1]",
+            "a@Example.org",
+            &format!("{}@b", "a".repeat(65)),
+        ] {
+            assert!(text.parse::<MailAddress>().is_err(), "{text:?} must be refused");
+        }
     }
 
     /// P02, P04: no identity ever becomes two principals, a wildcard or a look-alike.

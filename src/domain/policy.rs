@@ -16,7 +16,8 @@ use super::digest::Digest;
 use super::facts::Source;
 use super::key::PublicKey;
 use super::names::{
-    CheckName, GroupName, HostName, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName, SourceName,
+    CheckName, GroupName, HostName, MailAddress, OptionName, PersonName, Principal, PrincipalName, RoleName, RuleName,
+    SourceName,
 };
 use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;
@@ -63,6 +64,8 @@ pub struct Person {
     pub keys: Vec<PublicKey>,
     /// A machine: may ask, never decide.
     pub service: bool,
+    /// Where the person is told what concerns them; without one they are not.
+    pub email: Option<MailAddress>,
 }
 
 /// What can be asked for, and by whose leave.
@@ -81,6 +84,14 @@ pub struct Role {
     pub approvers: People,
     /// How many distinct people must approve, and of whom.
     pub quorum: Quorum,
+    /// Those of the approvers who are told at once.
+    pub asked_first: People,
+    /// Those who are told only when the others have not decided in time.
+    pub escalate_to: People,
+    /// When those who can decide are told again.
+    pub remind_after: Patience,
+    /// When those of `escalate_to` are told.
+    pub escalate_after: Patience,
     /// What must be so for anybody to have it.
     pub conditions: Conditions,
     /// The rules over it: its own first, then the policy's in their order.
@@ -254,6 +265,16 @@ impl Policy {
         self.duties.get(&duty).is_some_and(|people| people.names_any_of(claimed))
     }
 
+    /// Who of a role's approvers could decide on this person's request: people other than the requester. The
+    /// first list is told at once, the second when it escalates, and at once where the first is empty.
+    pub fn deciders(&self, role: &RoleName, requester: &PersonName) -> (Vec<PersonName>, Vec<PersonName>) {
+        let Some(role) = self.roles.get(role) else { return (Vec::new(), Vec::new()) };
+        let can = |name: &&PersonName| *name != requester && self.decides(name);
+        let (later, now): (Vec<_>, Vec<_>) =
+            role.approvers.all().into_iter().filter(can).cloned().partition(|name| role.stands_behind(name));
+        if now.is_empty() { (later, now) } else { (now, later) }
+    }
+
     /// The person whose everyday key this is, if the key still counts and is theirs.
     pub fn signer(&self, person: &PersonName, key: &PublicKey) -> Result<&Person, Refusal> {
         let known = self.people.get(person).ok_or_else(|| Refusal::UnknownPerson { person: person.clone() })?;
@@ -337,6 +358,11 @@ impl Role {
             return Err(Refusal::UnknownPrincipal { principal: principal.to_string() });
         }
         sorted(asked, "principals")
+    }
+
+    /// Whether somebody decides only because others may not have in time.
+    fn stands_behind(&self, person: &PersonName) -> bool {
+        self.escalate_to.contains(person) && !self.asked_first.contains(person)
     }
 
     /// Up to which length the role's own rule asks nobody.

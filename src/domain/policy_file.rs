@@ -15,7 +15,8 @@ use super::digest::Digest;
 use super::facts::NamePattern;
 use super::key::PublicKey;
 use super::names::{
-    CheckName, GroupName, HostName, Invalid, OptionName, PersonName, PrincipalName, RoleName, RuleName, SourceName,
+    CheckName, GroupName, HostName, Invalid, MailAddress, OptionName, PersonName, PrincipalName, RoleName, RuleName,
+    SourceName,
 };
 use super::options;
 use super::policy::conditions::{FactPattern, Hours, TicketPattern};
@@ -99,6 +100,7 @@ struct PersonTable {
     keys: Vec<Spanned<PublicKey>>,
     #[serde(default)]
     kind: PersonKind,
+    email: Option<MailAddress>,
 }
 
 #[derive(Deserialize, Default, PartialEq)]
@@ -159,6 +161,10 @@ struct RoleTable {
     verify_required: bool,
     decide_within: Option<Written<Patience>>,
     claim_within: Option<Written<Patience>>,
+    remind_after: Option<Written<Patience>>,
+    escalate_after: Option<Written<Patience>>,
+    #[serde(default)]
+    escalate_to: Vec<Spanned<Who>>,
 }
 
 #[derive(Deserialize)]
@@ -292,6 +298,8 @@ impl<'de> Deserialize<'de> for KeyOrFingerprint {
 
 const DECIDE_WITHIN: Patience = Patience::hours(24);
 const CLAIM_WITHIN: Patience = Patience::hours(4);
+const REMIND_AFTER: Patience = Patience::minutes(5);
+const ESCALATE_AFTER: Patience = Patience::minutes(15);
 
 /// One of the files that make a policy.
 struct Source<'t> {
@@ -412,6 +420,7 @@ fn people(policy: &mut Policy, tables: BTreeMap<PersonName, PersonTable>) -> Res
             groups: table.groups.iter().map(|g| g.get_ref().clone()).collect(),
             keys: table.keys.into_iter().map(Spanned::into_inner).collect(),
             service: table.kind == PersonKind::Service,
+            email: table.email,
         };
         policy.people.insert(name, person);
     }
@@ -467,6 +476,11 @@ fn role(policy: &Policy, groups: &Groups, mut table: RoleTable, span: Span) -> R
         None => max.min(automatic.unwrap_or(max)),
     };
     let quorum = quorum(policy, groups, &table)?;
+    let escalate_to = resolve(policy, groups, &table.escalate_to)?;
+    if let Some(first) = table.escalate_to.first().filter(|_| !table.agree.is_empty()) {
+        let message = "nobody stands in for one of several lists; name those people in a list of agree".to_owned();
+        return Err((first.span(), message));
+    }
     let hosts = unique(&table.hosts)?;
     let principals = unique(&table.principals)?;
     let count = principals.len() * hosts.len().max(1);
@@ -483,14 +497,17 @@ fn role(policy: &Policy, groups: &Groups, mut table: RoleTable, span: Span) -> R
         options::check_critical(&one).map_err(|e| (value.span(), e.to_string()))?;
     }
     let critical_options = table.critical_options.into_iter().map(|(name, value)| (name, value.into_inner())).collect();
-    let mut approvers = People::default();
-    quorum.parts().iter().for_each(|part| approvers.join(&part.of));
+    let (asked_first, quorum) = (everybody(&quorum), with_those_behind(quorum, &escalate_to));
     let longest_a_day = Seconds::new(LONGEST.into()).unwrap_or(max);
     Ok(Role {
         description,
         requesters: resolve(policy, groups, &table.requesters)?,
-        approvers,
+        approvers: everybody(&quorum),
         quorum,
+        asked_first,
+        escalate_to,
+        remind_after: table.remind_after.map_or(REMIND_AFTER, |w| w.0),
+        escalate_after: table.escalate_after.map_or(ESCALATE_AFTER, |w| w.0),
         conditions: conditions(policy, table.when)?,
         rules: own.map(|own| own_rule(policy, groups, &hosts, own)).transpose()?.into_iter().map(Arc::new).collect(),
         sensitive: table.sensitive,
@@ -506,6 +523,20 @@ fn role(policy: &Policy, groups: &Groups, mut table: RoleTable, span: Span) -> R
         claim_within: table.claim_within.map_or(CLAIM_WITHIN, |w| w.0),
         place: 0,
     })
+}
+
+/// Everybody who counts for a quorum.
+fn everybody(quorum: &Quorum) -> People {
+    let mut all = People::default();
+    quorum.parts().iter().for_each(|part| all.join(&part.of));
+    all
+}
+
+/// Those who are asked later may decide as well as those who are asked first.
+fn with_those_behind(quorum: Quorum, behind: &People) -> Quorum {
+    let mut parts = quorum.parts().to_vec();
+    parts.iter_mut().for_each(|part| part.of.join(behind));
+    Quorum::new(parts)
 }
 
 /// Either `approvers` and `approvals`, or several lists in `agree`.

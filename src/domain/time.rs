@@ -143,6 +143,11 @@ impl Patience {
         Self(hours * 3600)
     }
 
+    /// From a whole number of minutes.
+    pub(super) const fn minutes(minutes: u32) -> Self {
+        Self(minutes * 60)
+    }
+
     /// The number of seconds.
     pub fn seconds(self) -> i64 {
         i64::from(self.0)

@@ -16,8 +16,8 @@ use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    Certified, Changed, EmergencyView, EnrolmentText, EventView, FactView, Heard, Now, PasskeyView, PolicyView,
-    ReceiptView, RequestView, RoleView, SessionView, SignedText, Submitted,
+    Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Now, PasskeyView,
+    PolicyView, ReceiptView, RequestView, RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -191,6 +191,10 @@ pub(super) async fn facts(State(service): On, Reader(caller): Reader) -> Answer<
 
 pub(super) async fn roles(State(service): On, Reader(caller): Reader) -> Json<Vec<RoleView>> {
     Json(service.roles(&caller).into_iter().map(views::role).collect())
+}
+
+pub(super) async fn channels(State(service): On, _: Reader) -> Answer<Vec<ChannelView>> {
+    Ok(Json(service.channels().await?.into_iter().map(views::channel).collect()))
 }
 
 #[derive(Deserialize)]

@@ -11,7 +11,7 @@ use axum::response::{Html, IntoResponse, Response};
 use crate::domain::names::{PersonName, RequestId};
 use crate::domain::policy::Duty;
 use crate::domain::time::Timestamp;
-use crate::service::Caller;
+use crate::service::{Caller, ChannelInfo};
 
 pub(super) use lists::{Active, Emergencies, Log, Mine, Passkeys, Queue, Roles};
 pub(super) use request::Request;
@@ -25,6 +25,16 @@ pub(super) struct Frame {
     /// What the script sends back with what it posts, so that it is known to come from this session's page.
     token: String,
     reads_log: bool,
+    untold: Option<Untold>,
+}
+
+/// Channels that do not work: who reads a page cannot rely on others having heard of what it shows.
+struct Untold {
+    /// `the channel ops-mail has`, `the channels ops-mail and room have`.
+    which: String,
+    /// No channel works.
+    all: bool,
+    since: Timestamp,
 }
 
 /// Where a page stands in the stream of changes, and which part of it it follows.
@@ -53,6 +63,7 @@ impl Frame {
             follows: None,
             token: String::new(),
             reads_log: false,
+            untold: None,
         }
     }
 
@@ -61,7 +72,7 @@ impl Frame {
         let reads_log = caller.has_any(&[Duty::Auditors, Duty::Admins]);
         let follows = Some(Follows { seen, request: None });
         let (person, token) = (Some(caller.person.clone()), caller.form_token.clone());
-        Self { person, path, now, follows, token, reads_log }
+        Self { person, path, now, follows, token, reads_log, untold: None }
     }
 
     /// The same, following one request only.
@@ -69,6 +80,20 @@ impl Frame {
         if let Some(follows) = &mut self.follows {
             follows.request = Some(request.clone());
         }
+        self
+    }
+
+    /// The same, saying which of the channels do not work.
+    pub(super) fn warning(mut self, channels: &[ChannelInfo]) -> Self {
+        let failing = channels.iter().filter_map(|channel| Some((channel, channel.health.failing.as_ref()?)));
+        let failing: Vec<_> = failing.collect();
+        let names: Vec<_> = failing.iter().map(|(channel, _)| &channel.name).collect();
+        let (word, has) = if names.len() == 1 { ("channel", "has") } else { ("channels", "have") };
+        self.untold = failing.iter().map(|(_, failing)| failing.since).min().map(|since| Untold {
+            which: format!("the {word} {} {has}", listed(&names)),
+            all: failing.len() == channels.len(),
+            since,
+        });
         self
     }
 

@@ -87,6 +87,7 @@ pub const ROUTES: &[Route] = &[
     reads("/v1/roles", Needs::Session, || get(handlers::roles)),
     reads("/v1/events", Needs::Duty(LOG_READERS), || get(handlers::events)),
     reads("/v1/policies", Needs::Duty(LOG_READERS), || get(handlers::policy)),
+    reads("/v1/channels", Needs::Duty(LOG_READERS), || get(handlers::channels)),
     acts("/v1/passkeys", Kind::Enrolment, || post(handlers::enrol)),
     reads("/v1/passkeys", Needs::Session, || get(handlers::passkeys)),
     acts("/v1/passkey-removals", Kind::Removal, || post(handlers::remove_passkey)),

@@ -62,6 +62,7 @@ pub async fn serve(
         handle.graceful_shutdown(Some(GRACE));
     });
     let sweeping = tokio::spawn(sweep(Arc::clone(&service)));
+    let telling = tokio::spawn(Arc::clone(&service).deliver());
     let routes = router(&service).layer(Extension(limits));
     let limiting = Limiting::new(limits);
     let served = match tls {
@@ -73,6 +74,7 @@ pub async fn serve(
         }
     };
     sweeping.abort();
+    telling.abort();
     served
 }
 

@@ -10,10 +10,10 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
-use crate::service::{EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
+use crate::service::{ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment, ProvenEvent,
-    ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
+    Certified, ChannelView, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment,
+    ProvenEvent, ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -119,6 +119,20 @@ pub(super) fn passkey(enrolled: &Enrolled) -> PasskeyView {
         application: said.application.clone(),
         at: said.at,
         until: said.until,
+    }
+}
+
+pub(super) fn channel(info: ChannelInfo) -> ChannelView {
+    let failing = info.health.failing.as_ref();
+    ChannelView {
+        kind: info.kind.to_owned(),
+        succeeded: info.health.succeeded,
+        failures: failing.map_or(0, |failing| failing.failures),
+        since: failing.map(|failing| failing.since),
+        error: failing.map(|failing| failing.error.clone()),
+        waiting: info.health.waiting,
+        given_up: info.health.given_up,
+        name: info.name,
     }
 }
 

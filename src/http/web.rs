@@ -82,7 +82,7 @@ pub(super) async fn queue(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/");
+    let frame = frame(&service, &caller, "/").warning(&service.channels().await?);
     let queue = service.listed(&caller, Listing::Queue, at.part()).await?;
     Ok(page(&pages::Queue::of(frame, &queue, at.page)))
 }
@@ -92,7 +92,7 @@ pub(super) async fn request(
     Reader(caller): Reader,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "");
+    let frame = frame(&service, &caller, "").warning(&service.channels().await?);
     let found = match id.parse() {
         Ok(id) => service.request(&caller, &id).await.ok(),
         Err(_) => None,
@@ -134,7 +134,7 @@ pub(super) async fn emergencies(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/emergencies");
+    let frame = frame(&service, &caller, "/emergencies").warning(&service.channels().await?);
     Ok(page(&pages::Emergencies::of(frame, &caller, &service.emergencies(false).await?, at.page)))
 }
 

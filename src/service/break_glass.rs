@@ -16,7 +16,7 @@ use crate::random;
 use crate::store::journal::Journal;
 use crate::store::{StoreError, Tx, emergencies, events, statements};
 
-use super::{Error, Issued, Service};
+use super::{Error, Issued, Service, notices};
 
 /// The epoch of the first journal's serials; the database has the one before.
 const FIRST_EPOCH: u64 = 2;
@@ -144,18 +144,21 @@ impl Service {
         if entries.is_empty() {
             return Ok(());
         }
+        let (outbox, policy) = (Arc::clone(&self.outbox), self.policy());
         self.store
             .write(move |tx| {
                 // Another import may have come first.
                 let imported = emergencies::imported(tx, epoch)?;
                 for entry in entries.iter().filter(|entry| entry.seq > imported) {
                     import(tx, entry)?;
+                    notices::tell_of_emergency(&outbox, tx, &policy, entry)?;
                     emergencies::set_imported(tx, epoch, entry.seq)?;
                 }
                 Ok::<_, Error>(())
             })
             .await?;
         self.waiters.wake_all();
+        self.outbox.wake();
         Ok(())
     }
 }

@@ -73,6 +73,7 @@ impl Service {
             ..event(kind, &case.request, now)
         };
         events::append(tx, happened)?;
+        self.tell_of_decision(tx, policy, &case, said, &next, now.second())?;
         Ok((case.request.get().clone(), next))
     }
 }

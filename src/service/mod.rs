@@ -12,6 +12,7 @@ mod error;
 mod facts;
 mod history;
 mod log;
+mod notices;
 mod oidc;
 mod passkeys;
 mod reading;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::ca::Keys;
 use crate::clock::Clock;
-use crate::config::{OidcConfig, Proxies, TicketCheckConfig};
+use crate::config::{ChannelConfig, OidcConfig, Proxies, TicketCheckConfig};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
@@ -42,6 +43,7 @@ use crate::domain::time::{Moment, Timestamp};
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::domain::webhook::WebhookSecret;
+use crate::notify::Outbox;
 use crate::store::journal::Journal;
 use crate::store::{Store, StoreError, Value, events};
 
@@ -51,6 +53,7 @@ pub use error::Error;
 pub use facts::FactInfo;
 pub use history::{History, RoleUsage, Usage};
 pub use log::{SignedHead, StoredEvent};
+pub use notices::ChannelInfo;
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
@@ -85,6 +88,7 @@ pub struct Service {
     facts: RwLock<Arc<Facts>>,
     desk: tickets::Desk,
     provider: Option<oidc::Provider>,
+    outbox: Arc<Outbox>,
     settings: Settings,
 }
 
@@ -105,6 +109,8 @@ pub struct Settings {
     pub ticket_checks: BTreeMap<CheckName, TicketCheckConfig>,
     /// Who says for others where they come from.
     pub proxies: Proxies,
+    /// The ways to tell people what happens.
+    pub notify: Vec<ChannelConfig>,
 }
 
 impl Settings {
@@ -130,6 +136,7 @@ impl Default for Settings {
             sources: BTreeMap::new(),
             ticket_checks: BTreeMap::new(),
             proxies: Proxies::default(),
+            notify: Vec::new(),
         }
     }
 }
@@ -180,6 +187,7 @@ impl Service {
             facts: RwLock::default(),
             desk: tickets::Desk::new(&parts.settings.ticket_checks),
             provider,
+            outbox: Arc::new(notices::outbox(&parts.settings)),
             settings: parts.settings,
         });
         service.load_policy(parts.policy, true).await?;
@@ -256,11 +264,13 @@ impl Service {
         &self.trust
     }
 
-    /// Wakes who waits on a request, and the pages that show it: its requester's and those of the role's approvers.
+    /// Wakes who waits on a request, the pages that show it (its requester's and those of the role's approvers), and
+    /// those who deliver what was written about it.
     fn tell(&self, id: &RequestId, requester: &PersonName, role: &RoleName) {
         let policy = self.policy();
         let approvers = policy.roles().get(role).map(|role| role.approvers.all()).unwrap_or_default();
         self.waiters.wake(id, approvers.into_iter().cloned().chain([requester.clone()]));
+        self.outbox.wake();
     }
 
     /// Accepts a statement that a person made just now, with an everyday key or a passkey of theirs.

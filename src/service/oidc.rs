@@ -22,7 +22,6 @@ use openidconnect::{
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
-use ureq::tls::{RootCerts, TlsConfig};
 use zeroize::Zeroizing;
 
 use crate::config::{OidcConfig, is_confidential};
@@ -30,6 +29,7 @@ use crate::domain::digest::Digest;
 use crate::domain::names::{GroupName, PersonName};
 use crate::domain::text::visible;
 use crate::domain::time::Timestamp;
+use crate::outgoing;
 use crate::random;
 
 use super::{Error, Opened, Service};
@@ -190,7 +190,7 @@ impl Provider {
         let back = RedirectUrl::new(format!("{origin}{BACK}")).map_err(|e| unusable(&e))?;
         Ok(Self {
             host: issuer.url().host_str().unwrap_or_default().to_owned(),
-            agent: agent(&config),
+            agent: outgoing::agent(config.authorities.clone(), WITHIN),
             config,
             issuer,
             back,
@@ -369,22 +369,6 @@ enum CallError {
     Open(String),
     #[error(transparent)]
     Http(#[from] ureq::Error),
-}
-
-fn agent(config: &OidcConfig) -> ureq::Agent {
-    let authorities = config.authorities.clone();
-    let roots = authorities.map_or(RootCerts::PlatformVerifier, |roots| RootCerts::Specific(Arc::new(roots)));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build();
-    let agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        // A redirect could lead the client's secret elsewhere.
-        .max_redirects(0)
-        // The environment names no proxies here: nothing but `config` reads it.
-        .proxy(None)
-        .timeout_global(Some(WITHIN))
-        .tls_config(tls);
-    agent.build().into()
 }
 
 /// An error and its causes, for the log.

@@ -11,6 +11,7 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::grant;
 use crate::domain::names::RequestId;
+use crate::domain::notice::News;
 use crate::domain::policy::{Policy, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -94,11 +95,12 @@ impl Service {
         let requested =
             Event { policy: Some(policy.digest()), from: origin.from, ..event(EventKind::Requested, request, now) };
         events::append(tx, requested.clone())?;
-        if let Some(rule) = terms.by {
+        if let Some(rule) = &terms.by {
             let detail = Some(rule.to_string());
-            let (kind, facts, tickets) = (EventKind::ApprovedAutomatically, terms.facts, around.checked());
+            let (kind, facts, tickets) = (EventKind::ApprovedAutomatically, terms.facts.clone(), around.checked());
             events::append(tx, Event { kind, facts, tickets, detail, ..requested })?;
         }
+        self.tell_of_request(tx, policy, asked, &terms, decide_by, now.second())?;
         Ok(state)
     }
 
@@ -160,6 +162,7 @@ impl Service {
                     case.change(tx, &next)?;
                     let event = event(EventKind::Withdrawn, &case.request, now);
                     events::append(tx, Event { statement: Some(withdrawal.digest()), ..event })?;
+                    service.tell_of_end(tx, &policy, &case, News::Withdrawn, now.second())?;
                     Ok((case.request.get().clone(), next))
                 })
                 .await?;

@@ -6,25 +6,29 @@ use std::sync::Arc;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::request::State;
 use crate::domain::statement::Request;
+use crate::domain::time::Moment;
 use crate::store::requests::{self, Stored};
 use crate::store::{Tx, events};
 
-use super::{Error, Service};
+use super::{Error, Service, notices};
 
 /// So many requests are ended in one transaction.
 const BATCH: u32 = 200;
 
 impl Service {
-    /// Records what has lapsed and expired, and imports what the journal has. Gives how many ended.
+    /// Records what has lapsed and expired, imports what the journal has, and has those told again who have not
+    /// decided. Gives of how many requests it wrote something down.
     pub async fn sweep(self: &Arc<Self>) -> Result<usize, Error> {
         self.import_journal().await?;
-        let now = self.clock.now();
+        let (now, policy, outbox) = (self.clock.now(), self.policy(), Arc::clone(&self.outbox));
         let ended = self
             .store
             .write(move |tx| {
                 let ended = requests::ended(tx, now.second(), BATCH)?;
                 for request in &ended {
-                    end(tx, request, now)?;
+                    if end(tx, request, now)? {
+                        notices::tell_of_lapse(&outbox, tx, &policy, request, now.second())?;
+                    }
                 }
                 Ok::<_, Error>(ended)
             })
@@ -40,14 +44,17 @@ impl Service {
         for (id, person, role) in &over {
             self.tell(id, person, role);
         }
-        Ok(ended.len())
+        let reminded = self.remind(now).await?;
+        self.outbox.wake();
+        Ok(ended.len() + reminded)
     }
 }
 
-fn end(tx: &mut Tx<'_>, stored: &Stored, now: crate::domain::time::Moment) -> Result<(), Error> {
+/// Ends a request. Gives whether it lapsed.
+fn end(tx: &mut Tx<'_>, stored: &Stored, now: Moment) -> Result<bool, Error> {
     let next = stored.state.clone().at(now.second());
     if !requests::change(tx, &stored.id, &stored.state, &next)? {
-        return Ok(());
+        return Ok(false);
     }
     let asked: Request = stored.signed.claims()?;
     let kind = if matches!(next, State::Lapsed { .. }) { EventKind::Lapsed } else { EventKind::Expired };
@@ -59,5 +66,5 @@ fn end(tx: &mut Tx<'_>, stored: &Stored, now: crate::domain::time::Moment) -> Re
         ..Event::new(kind, now)
     };
     events::append(tx, event)?;
-    Ok(())
+    Ok(kind == EventKind::Lapsed)
 }

@@ -6,6 +6,7 @@ pub mod emergencies;
 pub mod events;
 pub mod facts;
 pub mod journal;
+pub mod outbox;
 pub mod passkeys;
 pub mod requests;
 pub mod sessions;

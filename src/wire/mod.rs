@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::names::{
-    FactName, FactValue, HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName, RequestId, RoleName,
-    RuleName, SourceName, Ticket, WebhookId,
+    ChannelName, FactName, FactValue, HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName,
+    RequestId, RoleName, RuleName, SourceName, Ticket, WebhookId,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
@@ -352,6 +352,26 @@ pub struct PasskeyView {
     pub application: HostName,
     pub at: Timestamp,
     pub until: Timestamp,
+}
+
+/// A way to tell people, and how it does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ChannelView {
+    pub name: ChannelName,
+    pub kind: String,
+    /// When somebody was last told.
+    pub succeeded: Option<Timestamp>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Since when it has failed.
+    pub since: Option<Timestamp>,
+    /// Why it failed last, in short.
+    pub error: Option<String>,
+    /// How many entries wait.
+    pub waiting: u64,
+    /// How many were given up in the last 30 days.
+    pub given_up: u64,
 }
 
 /// An answer that is no.

@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod lives;
 mod model;
+mod notices;
 mod oidc;
 mod openssh;
 mod passkey;

@@ -162,6 +162,21 @@ impl Policy {
         Explained { met, outcome, would }
     }
 
+    /// What a request is about and who may agree to it, whether or not it can be had as things are: for telling people.
+    pub fn scope(&self, asked: &Asked<'_>) -> Option<Terms> {
+        let role = self.roles.get(asked.role)?;
+        let hosts = role.resolve_hosts(asked.role, asked.hosts).ok()?;
+        Some(Terms {
+            principals: role.resolve_principals(&hosts, asked.principals).ok()?,
+            hosts,
+            seconds: asked.seconds.unwrap_or(role.default),
+            quorum: role.quorum.clone(),
+            by: None,
+            ends_by: None,
+            facts: BTreeMap::new(),
+        })
+    }
+
     /// What would pass without asking anybody: only where nothing else stands in the way.
     fn would(
         &self,

@@ -100,7 +100,8 @@ fn what_is_absent_or_empty_means_nobody() {
 #[test]
 fn a_table_has_its_fields_and_no_others() {
     let role_fields = "expected one of `description`, `hosts`, `principals`, `requesters`, `approvers`, `approvals`, \
-        `agree`, `automatic`, `sensitive`, `when`, `daily_max`, `max`, `default`, `extensions`, `critical_options`, `verify_required`, `decide_within`, `claim_within`";
+        `agree`, `automatic`, `sensitive`, `when`, `daily_max`, `max`, `default`, `extensions`, `critical_options`, `verify_required`, `decide_within`, `claim_within`, \
+        `remind_after`, `escalate_after`, `escalate_to`";
     let automatic = "automatic = { max = \"15m\" }";
     let misspelt = format!("33: roles.db-prod.approval: unknown field `approval`, {role_fields}");
     refuses(&[
@@ -122,7 +123,7 @@ fn a_table_has_its_fields_and_no_others() {
         (
             "kind = \"service\"",
             "key = \"x\"",
-            "18: people.robot.key: unknown field `key`, expected one of `groups`, `keys`, `kind`",
+            "18: people.robot.key: unknown field `key`, expected one of `groups`, `keys`, `kind`, `email`",
         ),
         ("approvals = 1", "approval = 1", &misspelt),
         ("approvals = 1", "approvals = 1\napprovals = 2", "34: roles.db-prod.approvals: duplicate key"),
@@ -626,4 +627,49 @@ fn a_sensitive_role_is_never_automatic() {
     let denied = Policy::parse(&format!("{vault}[[rules]]\nname = \"x\"\neffect = \"deny\"\n")).unwrap();
     let refused = terms_for(&denied, ("alice", "vault"), &[], &[], None).map_err(|e| e.code());
     assert_eq!(refused.map(|_| ()), Err("denied-by-rule"), "denials are over sensitive roles, too");
+}
+/// R27: those who stand behind may decide as well, but are told later, unless nobody else could decide.
+#[test]
+fn who_is_told_when() {
+    let people = "[people.carol]\n";
+    let text = edit(&policy_text(), people, &format!("{people}email = \"carol@example.org\"\n"));
+    let with = |lines: &str| {
+        Policy::parse(&edit(&text, "[roles.db-prod]\n", &format!("[roles.db-prod]\n{lines}\n")))
+            .map_err(|e| e.to_string())
+    };
+    let (name, alice) = (role("db-prod"), person("alice"));
+    let plain = with("").unwrap();
+    assert_eq!(plain.people()[&person("carol")].email, Some(parsed("carol@example.org")));
+    let (first, behind) = plain.deciders(&name, &alice);
+    assert!(first.contains(&person("carol")) && !first.contains(&alice) && behind.is_empty());
+    let waits = |policy: &Policy| {
+        let role = &policy.roles()[&name];
+        (role.remind_after.seconds(), role.escalate_after.seconds())
+    };
+    assert_eq!(waits(&plain), (300, 900));
+
+    let policy = with("remind_after = \"10m\"\nescalate_after = \"1h\"\nescalate_to = [\"bob\", \"carol\"]").unwrap();
+    assert_eq!(waits(&policy), (600, 3600));
+    assert_eq!(policy.deciders(&name, &alice), (first.clone(), list(&["bob"])), "carol decides already");
+    assert!(policy.roles()[&name].approvers.contains(&person("bob")));
+    assert!(!policy.deciders(&name, &person("bob")).1.contains(&person("bob")), "nobody decides for themselves");
+
+    let approvers = policy_text().lines().find(|line| line.starts_with("approvers")).unwrap().to_owned();
+    let text = edit(&policy_text(), &approvers, "approvers = []\nescalate_to = [\"dba\"]");
+    let alone = Policy::parse(&text).unwrap();
+    assert_eq!(alone.deciders(&name, &alice), (first, vec![]), "where nobody else can, they are told at once");
+
+    for (lines, problem) in [
+        ("escalate_to = [\"nobody\"]", "roles.db-prod.escalate_to: nobody is neither"),
+        ("remind_after = \"5\"", "roles.db-prod.remind_after: "),
+        ("escalate_after = \"5s\"", "roles.db-prod.escalate_after: "),
+    ] {
+        let error = with(lines).unwrap_err();
+        assert!(error.contains(problem), "{error}");
+    }
+    for address in ["carol", "a@b, c@d", "a@b\\nBcc: c@d"] {
+        let text = edit(&policy_text(), people, &format!("{people}email = \"{address}\"\n"));
+        let error = Policy::parse(&text).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("email") && error.contains("one plain address"), "{error}");
+    }
 }

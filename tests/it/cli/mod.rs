@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod channels;
 mod decisions;
 mod emergency;
 mod facts;

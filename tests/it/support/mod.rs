@@ -7,6 +7,7 @@ pub(crate) mod pager;
 pub(crate) mod passkey;
 pub(crate) mod plain;
 pub(crate) mod service;
+pub(crate) mod sinks;
 pub(crate) mod tls;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -191,6 +191,11 @@ impl Bench {
         address
     }
 
+    /// Begins to deliver what is to be told.
+    pub(crate) fn deliver(&self) {
+        self.running().runtime.spawn(self.service().deliver());
+    }
+
     /// Ends the service; the files stay.
     pub(crate) fn stop(&mut self) {
         if let Some(Running { runtime, service, .. }) = self.running.take() {
