@@ -116,7 +116,7 @@ fn decide(
         start: request.start,
         extensions: terms.extensions,
         critical_options: terms.critical_options,
-        claim_by: at.plus(terms.claim_within),
+        claim_by: request.claimable_from(at).plus(terms.claim_within),
         policy: terms.policy,
         comment,
         nonce,

@@ -10,8 +10,8 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::service::{EmergencyInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, DecisionView, EmergencyView, EventView, PasskeyView, ProvenEnrolment, ProvenEvent, ReceiptView,
-    RequestView, RoleView, TermsView,
+    Certified, DecisionView, EmergencyView, EventView, ExtendedView, PasskeyView, ProvenEnrolment, ProvenEvent,
+    ReceiptView, RequestView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -40,6 +40,15 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         reason: asked.reason.clone(),
         ticket: asked.ticket.clone(),
         at: asked.at,
+        start: asked.start,
+        extends: asked.extends.clone(),
+        extended: info.extended.as_ref().map(|old| ExtendedView {
+            id: old.id.clone(),
+            since: old.since,
+            ends: old.ends,
+            first: old.first,
+        }),
+        extended_by: info.extended_by.clone(),
         state: info.state.clone().into(),
         signed: (&info.signed).into(),
         terms,

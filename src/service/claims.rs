@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::certificate::{Certificate, ToBeSigned, nonce_of};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::extension;
 use crate::domain::grant::{self, Grant};
 use crate::domain::names::RequestId;
 use crate::domain::policy::Policy;
@@ -78,7 +79,7 @@ impl Service {
             .await
     }
 
-    fn claim_of(&self, case: &Case, signed: &Signed) -> Result<Verified<Claim>, Refusal> {
+    pub(super) fn claim_of(&self, case: &Case, signed: &Signed) -> Result<Verified<Claim>, Refusal> {
         let expect = Expect::SshKey { verified: false };
         Verified::check(signed, &case.request.get().key, expect, &self.trust.instance, &self.seen)
     }
@@ -103,6 +104,7 @@ impl Service {
             return self.rebuilt(tx, policy, &case, &id);
         }
         state.claimable()?;
+        self.may_extend(tx, &case.request, now, extension::may_stand)?;
         let grant = Grant::access(policy, &case.request, &case.approvals, &claim, self.settings.clock_skew)?;
         statements::spend(tx, Kind::Claim, signed)?;
         let tbs = ToBeSigned::new(grant, certificates::next_serial(tx, EPOCH)?, nonce, self.keys.user_ca.public());

@@ -16,7 +16,7 @@ use crate::store::requests::{self, Filter, Scope, Stored};
 use crate::store::{StoreError, Tx, certificates, emergencies, passkeys, statements};
 
 use super::log::{SignedHead, StoredEvent};
-use super::{Caller, Error, Service, Topic};
+use super::{Caller, Error, Extended, Service, Topic, extensions};
 
 /// So many requests come in one answer.
 const MOST: u32 = 500;
@@ -44,6 +44,10 @@ pub struct RequestInfo {
     pub approvers: Vec<PersonName>,
     /// The policy that says so.
     pub policy: Digest,
+    /// What it extends; only where one request is read.
+    pub extended: Option<Extended>,
+    /// What extends it, the newest first; only where one request is read.
+    pub extended_by: Vec<RequestId>,
 }
 
 impl RequestInfo {
@@ -195,16 +199,19 @@ impl Service {
 
     /// One request, and its events. Unknown and forbidden are one answer.
     pub async fn request(&self, caller: &Caller, id: &RequestId) -> Result<(RequestInfo, Vec<Event>), Error> {
-        let wanted = id.clone();
-        let (stored, leaves) = self
+        let (wanted, now) = (id.clone(), self.now().second());
+        let (stored, leaves, links) = self
             .store
             .read(move |tx| {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
-                Ok::<_, Error>((stored, crate::store::events::of_request(tx, &wanted)?))
+                let asked = stored.signed.claims()?;
+                let links = (extensions::extended(tx, &asked, now)?, extensions::extended_by(tx, &asked)?);
+                Ok::<_, Error>((stored, crate::store::events::of_request(tx, &wanted)?, links))
             })
             .await?;
         let policy = self.policy();
-        let info = self.info_of(&policy, stored)?;
+        let mut info = self.info_of(&policy, stored)?;
+        (info.extended, info.extended_by) = links;
         if !may_see(&policy, caller, &info) {
             return Err(Refusal::UnknownRequest.into());
         }
@@ -306,6 +313,8 @@ impl Service {
             claim_within: role.map(|role| role.claim_within),
             approvers: approvers.filter(human).cloned().collect(),
             policy: policy.digest(),
+            extended: None,
+            extended_by: Vec::new(),
             request: asked,
         }
     }

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::extension;
 use crate::domain::grant;
 use crate::domain::names::RequestId;
 use crate::domain::policy::{Policy, Terms};
@@ -40,10 +41,11 @@ impl Service {
             let decide_by = request.get().at.plus(patience);
             let state = first_state(&policy, request.get(), &terms, decide_by);
             let (stored, digest, needed) = (state.clone(), Digest::of(waiter.as_bytes()), terms.approvals);
-            let verified = request.clone();
+            let (service, verified) = (std::sync::Arc::clone(self), request.clone());
             self.store
                 .write(move |tx| {
                     let asked = verified.get();
+                    service.may_extend(tx, &verified, now, extension::may_begin)?;
                     if requests::count_waiting(tx, &asked.person)? >= i64::from(MOST_PENDING) {
                         return Err(Error::from(Refusal::TooManyPending { most: MOST_PENDING }));
                     }
@@ -76,11 +78,7 @@ impl Service {
         if self.trust.keys().any(|key| *key == request.key) {
             return Err(Refusal::SubjectKeyTaken { why: "it is a key of the service" });
         }
-        if request.start.is_some() || request.extends.is_some() {
-            return Err(Refusal::NotSupported {
-                what: "start, extends: a later start and extensions are not offered yet",
-            });
-        }
+        grant::starts_within_reach(request)?;
         Ok(terms)
     }
 
@@ -157,7 +155,7 @@ fn first_state(policy: &Policy, request: &Request, terms: &Terms, decide_by: Tim
     }
     // From the signed time, as the grant counts it.
     let patience = policy.roles().get(&request.role).map_or(0, |role| role.claim_within.seconds());
-    State::Approved { claim_by: request.at.plus(patience) }
+    State::Approved { claim_by: request.claimable_from(request.at).plus(patience) }
 }
 
 fn keep(tx: &mut Tx<'_>, request: &Verified<Request>, new: &New<'_>) -> Result<(), Error> {

@@ -430,7 +430,7 @@ impl Bench {
             &json!({
                 "request": asked.digest, "id": asked.id, "decision": "approve", "requester": asked.person,
                 "role": asked.role, "principals": terms["principals"], "hosts": terms["hosts"],
-                "key": asked.subject.fingerprint(), "seconds": terms["seconds"], "start": null,
+                "key": asked.subject.fingerprint(), "seconds": terms["seconds"], "start": asked.answer["request"]["start"],
                 "extensions": terms["extensions"], "critical_options": terms["critical_options"],
                 "claim_by": self.at(terms["claim_within"].as_i64().expect("seconds")), "policy": terms["policy"],
                 "comment": "",
