@@ -122,7 +122,7 @@ fn decide(
         nonce,
         at,
     };
-    show(person, &request, &approval);
+    show(person, &request, &approval, view);
     let text = person.sign(&approval)?;
     let changed: Changed = person.service.api.post("/v1/decisions", &text)?;
     report(person, &changed);
@@ -130,7 +130,7 @@ fn decide(
 }
 
 /// Everything that will be signed, in words.
-fn show(person: &Person<'_>, request: &Request, approval: &Approval) {
+fn show(person: &Person<'_>, request: &Request, approval: &Approval, view: &RequestView) {
     let ui = &person.context.ui;
     let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
     let principals = list(approval.principals.iter().map(ToString::to_string).collect());
@@ -144,9 +144,15 @@ fn show(person: &Person<'_>, request: &Request, approval: &Approval) {
     if let Some(ticket) = &request.ticket {
         ui.say(format_args!("  ticket      {ticket}"));
     }
+    if let Some(extension) = super::show::extension(view, Some(approval.seconds), approval.at) {
+        ui.say(format_args!("  extends     {extension}"));
+    }
     ui.say(format_args!("you {}:", approval.decision));
     ui.say(format_args!("  principals  {principals}"));
     ui.say(format_args!("  for         {}, from when it is claimed", approval.seconds));
+    if let Some(start) = approval.start {
+        ui.say(format_args!("  begins      {}, not before", time(start, approval.at)));
+    }
     ui.say(format_args!("  claimed by  {}", time(approval.claim_by, approval.at)));
     ui.say(format_args!("  key         {}", approval.key));
     ui.say(format_args!("  permits     {}", list(approval.extensions.iter().map(ToString::to_string).collect())));

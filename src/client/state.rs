@@ -1,6 +1,7 @@
 //! What a client remembers between runs, in a folder of mode 0700 for each service: the pinned trust
 //! document, the last head of the log it saw, requests that wait, certificates that live.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,9 @@ pub struct Pending {
     /// Where the certified key lies when it is the person's own: their emergency key, after break-glass.
     #[serde(default)]
     pub emergency: Option<PathBuf>,
+    /// The request that it extends.
+    #[serde(default)]
+    pub extends: Option<RequestId>,
 }
 
 /// A certificate that was claimed.
@@ -145,6 +149,18 @@ impl State {
     /// Remembers a request.
     pub fn set_pending(&self, pending: &Pending) -> io::Result<()> {
         self.write(&format!("requests/{}.json", pending.id), pending)
+    }
+
+    /// When each role was used last from here.
+    pub fn used(&self) -> io::Result<BTreeMap<RoleName, Timestamp>> {
+        Ok(self.read("used.json")?.unwrap_or_default())
+    }
+
+    /// Remembers that a role was used.
+    pub fn set_used(&self, role: &RoleName, at: Timestamp) -> io::Result<()> {
+        let mut used = self.used()?;
+        used.insert(role.clone(), at);
+        self.write("used.json", &used)
     }
 
     /// Forgets a request, its key and its certificate.
