@@ -109,6 +109,16 @@ pub(super) fn keep(person: &Person<'_>, asked: &Asked) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says who is waited for.
+pub(super) fn announce(person: &Person<'_>, view: &RequestView) -> Result<(), Failure> {
+    if let StateView::Requested { decide_by, .. } = &view.state {
+        let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
+        let (names, until) = (names.join(", "), time(*decide_by, person.now()?));
+        person.context.ui.say(format_args!("waiting for {names}... (request {}; lapses {until})", view.id));
+    }
+    Ok(())
+}
+
 /// When the request will have lapsed, whatever happens.
 fn last_moment(view: &RequestView) -> Timestamp {
     match &view.state {

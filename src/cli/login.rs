@@ -191,7 +191,7 @@ fn left_pending(person: &Person<'_>, pending: &Pending, state: &str) -> Exit {
 }
 
 /// Puts the certificate where plain ssh finds it.
-fn take(
+pub(super) fn take(
     person: &Person<'_>,
     pending: &mut Pending,
     subject: &Subject,

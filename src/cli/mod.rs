@@ -8,6 +8,7 @@ mod break_glass;
 mod ca;
 mod doctor;
 mod done;
+mod ensure;
 mod extend;
 mod failure;
 mod init;
@@ -84,6 +85,8 @@ enum Verb {
     Setup(setup::Args),
     /// Ask for a role, wait for the decision, and have plain ssh work
     Login(login::Args),
+    /// Have access to a host, or ask for it: what plain ssh runs before it connects
+    Ensure(ensure::Args),
     /// Ask for a role for one command: access ends with it
     Run(run::Args),
     /// Your open requests and certificates
@@ -194,6 +197,7 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Setup(args) => setup::run(context, &args),
         Verb::Login(args) => login::run(context, &args),
+        Verb::Ensure(args) => ensure::run(context, &args),
         Verb::Run(args) => run::run(context, &args),
         Verb::Status => status::run(context),
         Verb::Roles => roles::run(context),

@@ -68,7 +68,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     // Not sooner: until here there is nothing to give back, and Ctrl-C ends a prompt.
     let (events, happened) = channel();
     catch_signals(events.clone())?;
-    announce(&person, &asked)?;
+    asking::announce(&person, &asked.view)?;
     let view = match settled(&person, &asked, events.clone(), &happened) {
         Ok(view) => view?,
         Err(signal) => return Ok(interrupted(&mut person, &asked, signal)),
@@ -83,17 +83,6 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let exit = serve(context, &asked, &checked.blob, &args.command, (events, &happened));
     give_back(&person, &mut asked, issued.serial);
     exit
-}
-
-/// Says who is waited for.
-fn announce(person: &Person<'_>, asked: &Asked) -> Result<(), Failure> {
-    if let StateView::Requested { decide_by, .. } = &asked.view.state {
-        let names: Vec<String> = asked.view.approvers.iter().map(ToString::to_string).collect();
-        let until = time(*decide_by, person.now()?);
-        let id = &asked.pending.id;
-        person.context.ui.say(format_args!("waiting for {} (request {id}; lapses {until})", names.join(", ")));
-    }
-    Ok(())
 }
 
 /// Waits for the decision, or for a signal, whichever comes first.

@@ -2,8 +2,9 @@
 //! document, the last head of the log it saw, requests that wait, certificates that live.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -59,6 +60,15 @@ pub struct Held {
     pub valid_before: Timestamp,
     /// Whether the agent has it together with the key, so that plain ssh finds it by itself.
     pub in_agent: bool,
+}
+
+/// A role that may be asked for, and the hosts that it opens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct KnownRole {
+    pub name: RoleName,
+    pub hosts: Vec<HostName>,
 }
 
 /// The last head of the log that was seen and found right.
@@ -161,6 +171,24 @@ impl State {
         let mut used = self.used()?;
         used.insert(role.clone(), at);
         self.write("used.json", &used)
+    }
+
+    /// The roles that the service listed for their person when it was last asked.
+    pub fn roles(&self) -> io::Result<Vec<KnownRole>> {
+        Ok(self.read("roles.json")?.unwrap_or_default())
+    }
+
+    /// Remembers the roles that the service lists.
+    pub fn set_roles(&self, roles: &[KnownRole]) -> io::Result<()> {
+        self.write("roles.json", &roles)
+    }
+
+    /// A file that one process at a time may lock: whoever asks for this role holds it.
+    pub fn lock_file(&self, role: &RoleName) -> io::Result<File> {
+        let path = self.folder.join(format!("asking-{role}.lock"));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        files::open_no_link(&path, &mut options)
     }
 
     /// Forgets a request, its key and its certificate.

@@ -109,7 +109,7 @@ fn a_refused_one_starts_nothing() {
     let touched = world.path("touched").display().to_string();
     let asking = |role| ["run", role, "--for", "1h", "--reason", "look at the lag", "--", "touch", &touched];
     let mut waits = alice.spawn(&asking("db-prod"));
-    waits.wait_for("waiting for carol, dan (request ");
+    waits.wait_for("waiting for carol, dan... (request ");
     let id = world.as_("carol").run(&["requests", "--pending", "--json"]).good().json()[0]["id"].clone();
     world.as_("carol").run(&["deny", id.as_str().unwrap(), "--reason", "not during the freeze"]).good();
     waits.end().is(
@@ -117,7 +117,7 @@ fn a_refused_one_starts_nothing() {
         &[],
         &[
             "ssh-jit: db-prod for 1h: until WHEN, if it begins now",
-            "ssh-jit: waiting for carol, dan (request REQUEST; lapses WHEN)",
+            "ssh-jit: waiting for carol, dan... (request REQUEST; lapses WHEN)",
             "ssh-jit: carol denied: \"not during the freeze\"",
             "ssh-jit: request REQUEST is denied",
             "hint: the command was not started",

@@ -324,7 +324,7 @@ impl World {
             let emergency = self.key("emergency").display().to_string();
             let url = self.url();
             let authority = self.path("tls-ca.pem").display().to_string();
-            let mut args = vec!["setup", "--server", &url, "--user", name, "--identity", &key];
+            let mut args = vec!["setup", "--no-ensure", "--server", &url, "--user", name, "--identity", &key];
             if self.authority.is_some() {
                 args.extend(["--tls-ca", &authority]);
             }
