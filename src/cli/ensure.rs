@@ -19,7 +19,7 @@ use crate::wire::{RequestView, RoleView, StateView};
 
 use super::asking::{self, Asked, Waiting, Wish};
 use super::person::Person;
-use super::{Context, Exit, Failure, login};
+use super::{Context, Exit, Failure, done, login};
 
 /// What ends sooner than this is as good as over: ssh has to connect yet.
 const MOMENT: i64 = 10;
@@ -203,24 +203,8 @@ fn write(lock: &mut File, outcome: &Outcome) -> io::Result<()> {
 
 /// Asks, or goes on with what was asked for before, and waits for what becomes of it.
 fn ask(person: &mut Person<'_>, role: &RoleName, host: &HostName) -> Result<Exit, Failure> {
-    let asked = match open_request(person, role, host)? {
-        Some(asked) => asked,
-        None => {
-            let reason = ask_reason(role, host)?;
-            let wish = Wish {
-                role: role.clone(),
-                seconds: None,
-                hosts: Vec::new(),
-                ticket: None,
-                reason,
-                start: None,
-                extends: None,
-            };
-            let asked = asking::ask(person, wish)?;
-            asking::keep(person, &asked)?;
-            asked
-        }
-    };
+    let asked =
+        if let Some(asked) = open_request(person, role, host)? { asked } else { new_request(person, role, host)? };
     let Asked { mut pending, mut subject, view } = asked;
     asking::announce(person, &view)?;
     let waiting = Waiting::of(person, &pending);
@@ -230,11 +214,21 @@ fn ask(person: &mut Person<'_>, role: &RoleName, host: &HostName) -> Result<Exit
         return Err(Failure::new(later).exit(Exit::Pending).hint(format!("ssh-jit login {}", pending.id)));
     }
     if !matches!(view.state, StateView::Approved { .. } | StateView::Active { .. }) {
-        person.service.state.forget(&pending.id)?;
+        done::clear_away(person.context, person, &pending)?;
         return Err(asking::ended(&view).hint(format!("ssh goes on without access, and {host} will refuse it")));
     }
     let (issued, checked) = asking::claim(person, &pending, &mut subject, &view)?;
     login::take(person, &mut pending, &subject, issued, &checked)
+}
+
+/// Asks for the role, for its default length and on all of its hosts: the next ssh may be to another of them.
+fn new_request(person: &mut Person<'_>, role: &RoleName, host: &HostName) -> Result<Asked, Failure> {
+    let reason = ask_reason(role, host)?;
+    let role = role.clone();
+    let (seconds, hosts, ticket, start, extends) = (None, Vec::new(), None, None, None);
+    let asked = asking::ask(person, Wish { role, seconds, hosts, ticket, reason, start, extends })?;
+    asking::keep(person, &asked)?;
+    Ok(asked)
 }
 
 /// A request for this role and host that is open still, and whose key is at hand: Ctrl-C in an ssh keeps it.

@@ -175,7 +175,7 @@ pub(super) fn proceed(person: &Person<'_>, asked: Asked, no_wait: bool) -> Resul
             take(person, &mut pending, &subject, issued, &checked)
         }
         _ => {
-            person.service.state.forget(&pending.id)?;
+            done::clear_away(person.context, person, &pending)?;
             Err(asking::ended(&view))
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Args {
 /// What there is to react to.
 enum Event {
     Signal(Signal),
-    Settled(Result<RequestView, Failure>),
+    Settled(Box<Result<RequestView, Failure>>),
     /// The command has ended, and is still there to be asked how.
     Ended,
 }
@@ -95,11 +95,11 @@ fn settled(
     let (waiting, view) = (Waiting::of(person, &asked.pending), asked.view.clone());
     thread::spawn(move || {
         // Nobody hears it who was interrupted.
-        let _ = events.send(Event::Settled(waiting.decided(view)));
+        let _ = events.send(Event::Settled(Box::new(waiting.decided(view))));
     });
     loop {
         match happened.recv() {
-            Ok(Event::Settled(view)) => return Ok(view),
+            Ok(Event::Settled(view)) => return Ok(*view),
             Ok(Event::Signal(signal)) => return Err(signal),
             Ok(Event::Ended) => {}
             Err(_) => return Ok(Err(Failure::new("nobody waits any more"))),

@@ -46,7 +46,10 @@ fn a_running_loop_does_not_notice() {
                 ],
             );
             crate::support::wait_until(
-                || rounds.load(Ordering::SeqCst) > begun + 2 || loops.iter().any(|one| one.is_finished()),
+                || {
+                    rounds.load(Ordering::SeqCst) > begun + 2
+                        || loops.iter().any(std::thread::ScopedJoinHandle::is_finished)
+                },
                 || "the loop stands still".to_owned(),
             );
         }

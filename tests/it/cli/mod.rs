@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod decisions;
 mod emergency;
+mod ensure;
 mod extend;
 mod https;
 mod init;
