@@ -193,12 +193,25 @@ mod tests {
         refuses(b"a certificate", &login("password", b"a certificate"));
         refuses(b"a certificate", &login("publickey", b"another one"));
         refuses(b"another one", &login("publickey", b"another one"));
+        refuses(b"another one", &login("publickey", b"a certificate"));
         refuses(key.blob(), &login("publickey", key.blob()));
         let added = client.add(&SigningKey::from_bytes(&[9; 32]), None, "more", NonZeroU32::MIN);
         assert!(matches!(added, Err(AgentError::RefusedToAdd)), "{added:?}");
         let removed = client.remove(b"a certificate");
         assert!(matches!(removed, Err(AgentError::RefusedToRemove)), "{removed:?}");
         assert_eq!(client.identities().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_length_that_no_question_has_ends_the_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = agent(folder.path());
+        for length in [0, LONGEST as u32 + 1, u32::MAX] {
+            let mut client = UnixStream::connect(own.socket()).unwrap();
+            client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+            client.write_all(&length.to_be_bytes()).unwrap();
+            assert_eq!(client.read(&mut [0]).unwrap(), 0, "{length}");
+        }
     }
 
     #[test]

@@ -39,15 +39,27 @@ impl Service {
         rule: fn(&State) -> Result<(), Refusal>,
     ) -> Result<(), Error> {
         let Some(id) = &request.get().extends else { return Ok(()) };
-        let case = self.case(tx, id)?;
+        // First, so that nobody learns anything of somebody else's.
+        let stored = requests::load(tx, id)?.ok_or(Refusal::UnknownRequest)?;
+        if stored.signed.claims::<Request>()?.person != request.get().person {
+            return Err(Refusal::UnknownRequest.into());
+        }
+        let case = self.case(tx, id).map_err(not_extendable)?;
         let state = case.state.clone().at(now.second());
         let Some(planned) = certificates::load(tx, id)? else {
             return Err(Refusal::NotExtendable { state: state.name() }.into());
         };
         let claim = self.claim_of(&case, &statements::load(tx, &planned.claim)?)?;
-        // First, so that nobody learns the state of somebody else's.
         extension::follows(request, &case.request, &claim)?;
         Ok(rule(&state)?)
+    }
+}
+
+/// A denied request has no case any more, and gives no access.
+fn not_extendable(error: Error) -> Error {
+    match error {
+        Error::Refused(Refusal::Denied) => Refusal::NotExtendable { state: "denied" }.into(),
+        other => other,
     }
 }
 

@@ -1,9 +1,10 @@
 //! A later start, and extensions: what they lead to, and what they are refused for.
 
 use serde_json::{Value, json};
+use ssh_jit::domain::statement::Kind;
 use ssh_key::Certificate;
 
-use crate::support::service::{Asked, Bench};
+use crate::support::service::{Asked, Bench, Key, with};
 
 const HOUR: i64 = 3600;
 
@@ -20,7 +21,7 @@ fn active(bench: &Bench) -> (Asked, Value) {
 }
 
 fn extension(bench: &Bench, of: &Asked, changes: &Value) -> Asked {
-    let changes = crate::support::service::with(json!({"extends": of.id, "hosts": ["db1"], "seconds": HOUR}), changes);
+    let changes = with(json!({"extends": of.id, "hosts": ["db1"], "seconds": HOUR}), changes);
     bench.ask("alice", "db-prod", &changes)
 }
 
@@ -89,10 +90,10 @@ fn an_extension_extends_what_it_says() {
     let (old, serial) = active(&bench);
     let asks = |person: &str, role: &str, changes: &Value| {
         let (request, _) = bench.request(person, role);
-        let base = crate::support::service::with(request, &json!({"extends": old.id, "hosts": ["db1"]}));
-        let key = crate::support::service::Key::of(person);
-        let text = crate::support::service::with(base, changes).to_string();
-        bench.send_text(ssh_jit::domain::statement::Kind::Request, &key, &text)
+        let base = with(request, &json!({"extends": old.id, "hosts": ["db1"]}));
+        let key = Key::of(person);
+        let text = with(base, changes).to_string();
+        bench.send_text(Kind::Request, &key, &text)
     };
     bench.refuses("unknown-request", || asks("bob", "db-prod", &json!({})));
     bench.refuses("extends-other", || asks("alice", "web", &json!({"hosts": []})));
@@ -123,4 +124,19 @@ fn an_extension_of_what_was_given_back_is_not_claimed() {
     bench.approve("dan", &asked).ok();
     bench.give_back(&old, &serial).ok();
     bench.refuses("not-extendable", || bench.claim(&asked));
+}
+
+/// The same answer as for what does not exist, whatever became of it.
+#[test]
+fn nobody_learns_anything_of_somebody_elses() {
+    let bench = Bench::new();
+    let (active, _) = active(&bench);
+    let [waiting, denied] = [(); 2].map(|()| bench.ask("alice", "db-prod", &json!({})));
+    bench.deny("carol", &denied).ok();
+    for other in [active.id, waiting.id, denied.id, bench.id().to_string()] {
+        let (request, _) = bench.request("bob", "db-prod");
+        let text = with(request, &json!({"extends": other})).to_string();
+        let key = Key::of("bob");
+        bench.refuses("unknown-request", || bench.send_text(Kind::Request, &key, &text));
+    }
 }
