@@ -53,7 +53,8 @@ impl OwnAgent {
         let Some(key) = subject.private().cloned() else { return Ok(None) };
         let folder = runtime.join(format!("ssh-jit-{name}"));
         // Not one that is there already: somebody else could have put it there.
-        DirBuilder::new().mode(0o700).create(&folder)?;
+        let private = 0o700;
+        DirBuilder::new().mode(private).create(&folder)?;
         let agent = Self { folder, closed: Arc::default() };
         let listener = UnixListener::bind(agent.socket())?;
         let closed = Arc::clone(&agent.closed);
