@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// Only for this host of the role (may be given several times)
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<HostName>,
-    /// When it is to begin: 22:00, 2026-11-26T08:00, either with an offset, or +2h; at once where it is not given
+    /// When it is to begin: 22:00, 2026-11-26T08:00, the same with an offset, or +2h; at once where it is not given
     #[arg(long, value_name = "TIME")]
     start: Option<Start>,
     /// Do not wait for the decision, or for the start

@@ -18,8 +18,16 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let now = person.now()?;
-    let row =
-        |r: &RequestView| vec![r.id.to_string(), r.role.to_string(), super::requests::state(&r.state), until(r, now)];
+    // Its key is gone from here, and it ends by itself.
+    let extended = |r: &RequestView| {
+        let stands = |other: &&RequestView| matches!(other.state, StateView::Active { .. });
+        found.iter().filter(stands).any(|other| other.extends.as_ref() == Some(&r.id))
+    };
+    let row = |r: &RequestView| {
+        let more = if extended(r) { ", extended" } else { "" };
+        let state = format!("{}{more}", super::requests::state(&r.state));
+        vec![r.id.to_string(), r.role.to_string(), state, until(r, now)]
+    };
     context.ui.table(&["REQUEST", "ROLE", "STATE", "UNTIL"], &found.iter().map(row).collect::<Vec<_>>());
     Ok(Exit::Done)
 }
