@@ -140,3 +140,24 @@ fn nobody_learns_anything_of_somebody_elses() {
         bench.refuses("unknown-request", || bench.send_text(Kind::Request, &key, &text));
     }
 }
+
+/// The page says from when, and what it goes on from; and what a passkey signs there is taken.
+#[test]
+fn a_page_shows_both_and_a_passkey_approves_them() {
+    let bench = Bench::new();
+    let carol = crate::web::carol(&bench);
+    let (old, _) = active(&bench);
+    bench.advance(600);
+    let asked = extension(&bench, &old, &json!({"start": bench.at(600)}));
+    let path = format!("/requests/{}", asked.id);
+    let page = carol.opens(&bench, &path).ok().body;
+    let extends = format!("It extends <a href=\"/requests/{0}\">{0}</a>, active since", old.id);
+    assert!(page.contains("<strong>Begins</strong> <time") && page.contains(&extends), "{page}");
+    assert!(page.contains(": in all 1h10m if it begins now"), "{page}");
+    let signed = carol.signs(Kind::Approval, &carol.draft(&bench, &asked.id, "approve"));
+    let state = carol.calls(&bench, "/web/decisions", &signed).ok().json()["state"].clone();
+    assert_eq!(state, json!({"name": "approved", "claim_by": bench.at(600 + 4 * HOUR)}));
+    bench.advance(600);
+    bench.claim(&asked).ok();
+    assert!(carol.opens(&bench, &format!("/requests/{}", old.id)).ok().body.contains("Extended by"));
+}
