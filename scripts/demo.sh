@@ -273,7 +273,7 @@ for person in alice carol; do
     if [ $person = alice ]; then
         extra=$' \\\n    --emergency-identity alice/.ssh/emergency'
     fi
-    play $person "ssh-jit setup --server http://localhost:$service --user $person$extra"
+    play $person "ssh-jit setup --no-ensure --server http://localhost:$service --user $person$extra"
 done
 
 # host NAME: a stock sshd of this user's own, which believes the CAs and knows its own principals.
@@ -394,8 +394,8 @@ tell "Up to 15 minutes of db-read need nobody's approval. Without an agent, key 
     "certificate stay in files, so that it is sshd alone that must refuse them."
 play alice 'SSH_AUTH_SOCK= ssh-jit login db-read --for 5s --reason "look at the lag"'
 has_said 'db-read until'
-certificate=$(sed -n 's/^CertificateFile "\(.*\)"$/\1/p' alice/.config/ssh-jit/ssh_config)
-[ -f "$certificate" ] || wrong "ssh_config names no certificate"
+certificate=$(sed -n 's/^CertificateFile "\(.*\)"$/\1/p' alice/.config/ssh-jit/certificates)
+[ -f "$certificate" ] || wrong "no certificate is named"
 enters db1 db1
 end=$(date -d "$(ssh-keygen -L -f "$certificate" | sed -n 's/.*Valid: from .* to \(.*\)/\1/p')" +%s)
 printf '\nit ends at %s:' "$(date -d "@$end" +%T)"

@@ -234,6 +234,8 @@ pub struct Environment {
     pub config: PathBuf,
     /// Where state lies: `~/.local/state/ssh-jit`.
     pub state: PathBuf,
+    /// Where sockets lie: `$XDG_RUNTIME_DIR`, else `$TMPDIR`, else `/tmp`.
+    pub runtime: PathBuf,
     /// The agent's socket.
     pub agent: Option<PathBuf>,
     /// systemd's folder of credentials.
@@ -268,6 +270,10 @@ impl Environment {
         Ok(Self {
             config: path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")).join("ssh-jit"),
             state: path("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state")).join("ssh-jit"),
+            runtime: path("XDG_RUNTIME_DIR")
+                .filter(|path| path.is_dir())
+                .or_else(|| path("TMPDIR"))
+                .unwrap_or_else(|| PathBuf::from("/tmp")),
             agent: path("SSH_AUTH_SOCK"),
             credentials: path("CREDENTIALS_DIRECTORY"),
             no_color: path("NO_COLOR").is_some(),

@@ -21,7 +21,7 @@
 //!
 //! # One login, from end to end
 //!
-//! 1. `cli/login.rs` makes a subject key, fills in a [`domain::statement::Request`] and has
+//! 1. `cli/login.rs` and `cli/asking.rs` make a subject key, fill in a [`domain::statement::Request`] and have
 //!    [`client::identity`] sign it: the person's only signature. `POST /v1/requests`.
 //! 2. `http/routes.rs` leads to `service/requests.rs`: the key is looked up in the policy, the signature
 //!    verified, [`domain::policy::Policy::terms`] decides; in one transaction the statement is spent, the

@@ -119,13 +119,13 @@ fn decide(
         start: request.start,
         extensions: terms.extensions,
         critical_options: terms.critical_options,
-        claim_by: at.plus(terms.claim_within),
+        claim_by: request.claimable_from(at).plus(terms.claim_within),
         policy: terms.policy,
         comment,
         nonce,
         at,
     };
-    show(person, &request, &approval);
+    show(person, &request, &approval, view);
     let text = person.sign(&approval)?;
     let changed: Changed = person.service.api.post("/v1/decisions", &text)?;
     report(person, &changed);
@@ -133,7 +133,7 @@ fn decide(
 }
 
 /// Everything that will be signed, in words.
-fn show(person: &Person<'_>, request: &Request, approval: &Approval) {
+fn show(person: &Person<'_>, request: &Request, approval: &Approval, view: &RequestView) {
     let ui = &person.context.ui;
     let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
     let principals = list(approval.principals.iter().map(ToString::to_string).collect());
@@ -147,9 +147,15 @@ fn show(person: &Person<'_>, request: &Request, approval: &Approval) {
     if let Some(ticket) = &request.ticket {
         ui.say(format_args!("  ticket      {ticket}"));
     }
+    if let Some(extension) = super::show::extension(view, Some(approval.seconds), approval.at) {
+        ui.say(format_args!("  extends     {extension}"));
+    }
     ui.say(format_args!("you {}:", approval.decision));
     ui.say(format_args!("  principals  {principals}"));
     ui.say(format_args!("  for         {}, from when it is claimed", approval.seconds));
+    if let Some(start) = approval.start {
+        ui.say(format_args!("  begins      {}, not before", time(start, approval.at)));
+    }
     ui.say(format_args!("  claimed by  {}", time(approval.claim_by, approval.at)));
     ui.say(format_args!("  key         {}", approval.key));
     ui.say(format_args!("  permits     {}", list(approval.extensions.iter().map(ToString::to_string).collect())));

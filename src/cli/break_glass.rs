@@ -90,6 +90,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             valid_before: checked.valid_before,
             in_agent: false,
         }),
+        extends: None,
         emergency: Some(private.clone()),
     };
     let file = person.service.state.certificate_path(&statement.id);

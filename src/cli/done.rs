@@ -3,7 +3,7 @@
 use crate::client::certificate::blob;
 use crate::client::state::Pending;
 use crate::client::subject::Subject;
-use crate::domain::statement::{Is, Return, Statement as _, Version, to_bytes};
+use crate::domain::statement::{Is, Return, Serial, Statement as _, Version, to_bytes};
 use crate::wire::Changed;
 
 use super::person::{Person, request_id, text};
@@ -18,31 +18,14 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let person = Person::open(context)?;
-    let pending = choose(&person, args.request.as_deref())?;
+    let pending = choose(&person, args.request.as_deref(), "done")?;
     let held = pending.certificate.as_ref().ok_or_else(|| {
         Failure::new(format!("{} has no certificate yet", pending.id)).hint(format!("ssh-jit withdraw {}", pending.id))
     })?;
     let certificate = blob(&held.certificate);
     let file = person.service.state.key_path(&pending.id);
     let mut subject = Subject::find(&pending.key, &file, person.agent(), certificate.as_deref())?;
-    let (instance, name, nonce, at) = person.preamble()?;
-    let given = Return {
-        v: Version,
-        kind: Is,
-        instance,
-        person: name,
-        request: pending.digest,
-        id: pending.id.clone(),
-        serial: held.serial,
-        nonce,
-        at,
-    };
-    let bytes = to_bytes(&given);
-    let signature = subject.sign(Return::KIND.namespace(), &bytes)?;
-    let changed = match person.service.api.post::<Changed>("/v1/returns", &text(bytes, &signature)) {
-        Err(error) if error.code() == Some("not-active") => None,
-        changed => Some(changed?),
-    };
+    let changed = give_back(&person, &pending, held.serial, &mut subject)?;
     clear_away(context, &person, &pending)?;
     match changed {
         Some(changed) if context.ui.json => context.ui.data(&changed),
@@ -61,6 +44,33 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Gives it back at the service. `None` when it was over already.
+pub(super) fn give_back(
+    person: &Person<'_>,
+    pending: &Pending,
+    serial: Serial,
+    subject: &mut Subject,
+) -> Result<Option<Changed>, Failure> {
+    let (instance, name, nonce, at) = person.preamble()?;
+    let given = Return {
+        v: Version,
+        kind: Is,
+        instance,
+        person: name,
+        request: pending.digest,
+        id: pending.id.clone(),
+        serial,
+        nonce,
+        at,
+    };
+    let bytes = to_bytes(&given);
+    let signature = subject.sign(Return::KIND.namespace(), &bytes)?;
+    match person.service.api.post::<Changed>("/v1/returns", &text(bytes, &signature)) {
+        Err(error) if error.code() == Some("not-active") => Ok(None),
+        changed => Ok(Some(changed?)),
+    }
+}
+
 /// Leaves nothing of a request here: neither in the agent nor in the state folder.
 pub(super) fn clear_away(context: &Context, person: &Person<'_>, pending: &Pending) -> Result<(), Failure> {
     let certificate = pending.certificate.as_ref().and_then(|held| blob(&held.certificate));
@@ -74,7 +84,8 @@ pub(super) fn clear_away(context: &Context, person: &Person<'_>, pending: &Pendi
     ssh_config::write(context, &person.service)
 }
 
-fn choose(person: &Person<'_>, typed: Option<&str>) -> Result<Pending, Failure> {
+/// The request that is meant: the one that was typed, or the only one that is active from here.
+pub(super) fn choose(person: &Person<'_>, typed: Option<&str>, verb: &str) -> Result<Pending, Failure> {
     if let Some(typed) = typed {
         let id = request_id(typed)?;
         return person
@@ -93,7 +104,8 @@ fn choose(person: &Person<'_>, typed: Option<&str>) -> Result<Pending, Failure> 
         1 => Ok(active.remove(0)),
         _ => {
             let names: Vec<String> = active.iter().map(|p| format!("{} ({})", p.id, p.role)).collect();
-            Err(Failure::misuse(format!("several are active: {}", names.join(", "))).hint("ssh-jit done REQUEST"))
+            Err(Failure::misuse(format!("several are active: {}", names.join(", ")))
+                .hint(format!("ssh-jit {verb} REQUEST")))
         }
     }
 }

@@ -16,30 +16,51 @@ use crate::domain::refusal::Refusal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// Refused or failed.
-    Failed = 1,
+    Failed,
     /// Not a command that there is.
-    Misuse = 2,
+    Misuse,
     /// The request waits still.
-    Pending = 10,
+    Pending,
     /// Somebody said no.
-    Denied = 11,
+    Denied,
     /// Nobody decided, or nobody claimed, in time.
-    Lapsed = 12,
+    Lapsed,
     /// The policy does not let this person ask for it.
-    NotEligible = 13,
+    NotEligible,
     /// Access was ended.
-    Revoked = 14,
+    Revoked,
     /// Nobody answers at the service's address.
-    Unreachable = 20,
+    Unreachable,
     /// The glass was not broken.
-    BreakGlassRefused = 30,
+    BreakGlassRefused,
+    /// How the command ended that `run` ran: its own code, or 128 and the signal's number, as shells have it.
+    Command(u8),
+}
+
+impl Exit {
+    /// The number that shells see.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Misuse => 2,
+            Self::Pending => 10,
+            Self::Denied => 11,
+            Self::Lapsed => 12,
+            Self::NotEligible => 13,
+            Self::Revoked => 14,
+            Self::Unreachable => 20,
+            Self::BreakGlassRefused => 30,
+            Self::Command(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 

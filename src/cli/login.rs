@@ -1,27 +1,22 @@
 //! `ssh-jit login`: from asking to a certificate in the agent, with one signature of the person's.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
-use zeroize::Zeroizing;
+use chrono::Local;
 
-use crate::client::api::ApiError;
-use crate::client::certificate::{self, Checked, Expected};
+use crate::client::certificate::{self, Checked};
 use crate::client::state::{Held, Pending};
 use crate::client::subject::Subject;
 use crate::domain::names::{HostName, RequestId, RoleName, Ticket};
-use crate::domain::request::State;
-use crate::domain::statement::{Claim, Is, Request, Statement as _, Version, to_bytes};
 use crate::domain::text::Reason;
-use crate::domain::text::visible;
 use crate::domain::time::{Seconds, Timestamp};
-use crate::domain::verify::Signed;
-use crate::random;
-use crate::wire::{Certified, DecisionView, RequestView, StateView, Submitted};
+use crate::wire::{Certified, RequestView, StateView};
 
-use super::person::{Person, text};
+use super::asking::{self, Asked, Waiting, Wish};
+use super::person::Person;
+use super::start::Start;
 use super::ui::{length, time};
-use super::{Context, Exit, Failure, done, ssh_config};
+use super::{Context, Exit, Failure, done, extend, ssh_config};
 
 /// What `login` takes.
 #[derive(clap::Args)]
@@ -41,13 +36,13 @@ pub(super) struct Args {
     /// Only for this host of the role (may be given several times)
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<HostName>,
-    /// Do not wait for the decision
+    /// When it is to begin: 22:00, 2026-11-26T08:00, the same with an offset, or +2h; at once where it is not given
+    #[arg(long, value_name = "TIME")]
+    start: Option<Start>,
+    /// Do not wait for the decision, or for the start
     #[arg(long)]
     no_wait: bool,
 }
-
-/// A service that is gone for so many seconds is not waited for any longer.
-const PATIENT_TRIES: u32 = 60;
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let mut person = Person::open(context)?;
@@ -64,8 +59,19 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         let said = format!("you have {role} until {until}; ssh-jit done gives it back");
         return have(&person, &pending, &held, &said);
     }
-    let (mut pending, subject, view) = ask(&mut person, role, reason, args)?;
-    proceed(&person, &mut pending, subject, view, args.no_wait)
+    let start = args.start.as_ref().map(|start| start.at(person.now()?, &Local)).transpose()?;
+    let wish = Wish {
+        role,
+        seconds: args.length,
+        hosts: args.hosts.clone(),
+        ticket: args.ticket.clone(),
+        reason,
+        start,
+        extends: None,
+    };
+    let asked = asking::ask(&mut person, wish)?;
+    asking::keep(&person, &asked)?;
+    proceed(&person, asked, args.no_wait)
 }
 
 /// The request that is meant, if one is. An id that was typed in lower case could be a role's name: it is a
@@ -128,68 +134,10 @@ fn certified(person: &Person<'_>, pending: &Pending, held: &Held, valid_after: T
     }));
 }
 
-fn ask(
-    person: &mut Person<'_>,
-    role: RoleName,
-    reason: Reason,
-    args: &Args,
-) -> Result<(Pending, Subject, RequestView), Failure> {
-    let (instance, name, nonce, at) = person.preamble()?;
-    let subject = Subject::new(&Zeroizing::new(random::bytes()))?;
-    let id = random::request_id();
-    let request = Request {
-        v: Version,
-        kind: Is,
-        instance,
-        person: name.clone(),
-        id: id.clone(),
-        role: role.clone(),
-        principals: Vec::new(),
-        hosts: args.hosts.clone(),
-        key: subject.public().clone(),
-        seconds: args.length,
-        start: None,
-        extends: None,
-        ticket: args.ticket.clone(),
-        reason,
-        nonce,
-        at,
-    };
-    let signed = person.sign(&request)?;
-    let submitted: Submitted = person.service.api.post("/v1/requests", &signed)?;
-    let pending = Pending {
-        id,
-        person: name,
-        role,
-        digest: Signed::try_from(&signed)?.digest(),
-        key: subject.public().clone(),
-        seconds: args.length,
-        hosts: args.hosts.clone(),
-        waiter: submitted.waiter,
-        certificate: None,
-        emergency: None,
-    };
-    person.service.state.set_pending(&pending)?;
-    let lifetime = last_moment(&submitted.request).since(at);
-    let lifetime = u32::try_from(lifetime).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-    let comment = format!("ssh-jit {}", pending.id);
-    subject.keep(person.agent().as_mut(), &person.service.state.key_path(&pending.id), &comment, lifetime)?;
-    Ok((pending, subject, submitted.request))
-}
-
-/// When the request will have lapsed, whatever happens.
-fn last_moment(view: &RequestView) -> Timestamp {
-    match &view.state {
-        StateView::Requested { decide_by, .. } => decide_by.plus(view.terms.as_ref().map_or(0, |t| t.claim_within)),
-        StateView::Approved { claim_by } => *claim_by,
-        _ => view.at,
-    }
-}
-
 fn resume(person: &Person<'_>, id: &RequestId, no_wait: bool) -> Result<Exit, Failure> {
     let unknown =
         || Failure::new(format!("{id} was not asked for from here")).hint("ssh-jit status lists your requests");
-    let mut pending = person.service.state.pending(id)?.ok_or_else(unknown)?;
+    let pending = person.service.state.pending(id)?.ok_or_else(unknown)?;
     let now = person.now()?;
     if let Some(held) = pending.certificate.as_ref().filter(|held| held.valid_before > now) {
         let said = format!("{id}: the certificate is here until {}", time(held.valid_before, now));
@@ -197,17 +145,12 @@ fn resume(person: &Person<'_>, id: &RequestId, no_wait: bool) -> Result<Exit, Fa
     }
     let subject = Subject::find(&pending.key, &person.service.state.key_path(id), person.agent(), None)?;
     let view = person.service.api.get_as(&format!("/v1/requests/{id}/wait?seconds=0"), &pending.waiter)?;
-    proceed(person, &mut pending, subject, view, no_wait)
+    proceed(person, Asked { pending, subject, view }, no_wait)
 }
 
 /// From wherever the request is to its certificate, or to the reason why there is none.
-fn proceed(
-    person: &Person<'_>,
-    pending: &mut Pending,
-    subject: Subject,
-    mut view: RequestView,
-    no_wait: bool,
-) -> Result<Exit, Failure> {
+pub(super) fn proceed(person: &Person<'_>, asked: Asked, no_wait: bool) -> Result<Exit, Failure> {
+    let Asked { mut pending, mut subject, mut view } = asked;
     let ui = &person.context.ui;
     if let StateView::Requested { decide_by, .. } = &view.state {
         let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
@@ -216,119 +159,39 @@ fn proceed(
         ui.say(format_args!("asked for {} as {}: request {}", pending.role, person.name, pending.id));
         ui.say(format_args!("{needed} of {} must approve: {}; lapses {until}", names.len(), names.join(", ")));
         if no_wait {
-            return Ok(left_pending(person, pending));
+            return Ok(left_pending(person, &pending, "requested"));
         }
         ui.say(format_args!("waiting (Ctrl-C keeps the request; ssh-jit login {} resumes)", pending.id));
-        while matches!(view.state, StateView::Requested { .. }) {
-            view = wait(person, pending)?;
-        }
     }
-    for decision in &view.decisions {
-        ui.say(decided(decision, &view));
+    let waiting = Waiting::of(person, &pending);
+    view = waiting.decided(view)?;
+    if no_wait && waiting.begins_later(&view) {
+        return Ok(left_pending(person, &pending, "approved"));
     }
+    view = waiting.begun(view)?;
     match &view.state {
-        StateView::Approved { .. } | StateView::Active { .. } => claim(person, pending, subject, &view),
-        other => ended(person, pending, &view, other),
+        StateView::Approved { .. } | StateView::Active { .. } => {
+            let (issued, checked) = asking::claim(person, &pending, &mut subject, &view)?;
+            take(person, &mut pending, &subject, issued, &checked)
+        }
+        _ => {
+            done::clear_away(person.context, person, &pending)?;
+            Err(asking::ended(&view))
+        }
     }
 }
 
-fn left_pending(person: &Person<'_>, pending: &Pending) -> Exit {
+fn left_pending(person: &Person<'_>, pending: &Pending, state: &str) -> Exit {
     if person.context.ui.json {
-        person.context.ui.data(&serde_json::json!({ "request": pending.id, "state": "requested" }));
+        person.context.ui.data(&serde_json::json!({ "request": pending.id, "state": state }));
     } else {
         person.context.ui.out(&pending.id);
     }
     Exit::Pending
 }
 
-/// One question, answered when something happens. A service that restarts meanwhile is waited for.
-fn wait(person: &Person<'_>, pending: &Pending) -> Result<RequestView, Failure> {
-    let path = format!("/v1/requests/{}/wait", pending.id);
-    let mut tries = 0;
-    loop {
-        match person.service.api.get_as(&path, &pending.waiter) {
-            Err(ApiError::Unreachable { .. }) if tries < PATIENT_TRIES => {
-                if tries == 0 {
-                    person.context.ui.say("the service does not answer; the request is kept, and asked about again");
-                }
-                tries += 1;
-                std::thread::sleep(Duration::from_secs(1));
-            }
-            answer => return Ok(answer?),
-        }
-    }
-}
-
-fn decided(decision: &DecisionView, view: &RequestView) -> String {
-    let comment = match decision.comment.as_str() {
-        "" => String::new(),
-        text => format!(": \"{}\"", visible(text)),
-    };
-    let asked = view.terms.as_ref().map(|t| t.seconds);
-    let narrowed =
-        asked.filter(|asked| *asked != decision.seconds).map(|asked| format!(" (asked {asked})")).unwrap_or_default();
-    match decision.decision {
-        crate::domain::statement::Decision::Approve => {
-            format!("{} approved {}{narrowed}{comment}", decision.person, decision.seconds)
-        }
-        crate::domain::statement::Decision::Deny => format!("{} denied{comment}", decision.person),
-    }
-}
-
-fn ended(person: &Person<'_>, pending: &Pending, view: &RequestView, state: &StateView) -> Result<Exit, Failure> {
-    person.service.state.forget(&pending.id)?;
-    let name = State::from(state.clone()).name();
-    let exit = match state {
-        StateView::Denied => Exit::Denied,
-        StateView::Lapsed { .. } => Exit::Lapsed,
-        StateView::Revoked { .. } => Exit::Revoked,
-        _ => Exit::Failed,
-    };
-    let failure = Failure::new(format!("request {} is {name}", pending.id)).exit(exit);
-    let again = format!("ssh-jit login {} --reason \"{}\"", view.role, visible(view.reason.as_str()));
-    Err(Failure { code: name.to_owned(), ..failure.hint(again) })
-}
-
-fn claim(
-    person: &Person<'_>,
-    pending: &mut Pending,
-    mut subject: Subject,
-    view: &RequestView,
-) -> Result<Exit, Failure> {
-    let (instance, name, nonce, at) = person.preamble()?;
-    let claim = Claim {
-        v: Version,
-        kind: Is,
-        instance,
-        person: name,
-        request: pending.digest,
-        id: pending.id.clone(),
-        key: pending.key.fingerprint(),
-        nonce,
-        at,
-    };
-    let bytes = to_bytes(&claim);
-    let signature = subject.sign(Claim::KIND.namespace(), &bytes)?;
-    let issued: Certified = person.service.api.post("/v1/claims", &text(bytes, &signature))?;
-    let told = view.terms.as_ref();
-    let checked = certificate::check(
-        &issued.certificate,
-        &Expected {
-            cas: &person.service.trust.user_ca,
-            key: &pending.key,
-            key_id: &format!("ssh-jit/{}/{}/{}/", pending.id, pending.person, pending.role),
-            principals: told.map_or(&[], |terms| &terms.principals),
-            hosts: &pending.hosts,
-            // What the person typed counts, whatever the service says that it was.
-            longest: told.map(|terms| terms.seconds).into_iter().chain(pending.seconds).min(),
-            now: person.now()?,
-        },
-    )?;
-    take(person, pending, &subject, issued, &checked)
-}
-
 /// Puts the certificate where plain ssh finds it.
-fn take(
+pub(super) fn take(
     person: &Person<'_>,
     pending: &mut Pending,
     subject: &Subject,
@@ -345,11 +208,12 @@ fn take(
         Held { certificate: issued.certificate, serial: issued.serial, valid_before: checked.valid_before, in_agent };
     pending.certificate = Some(held.clone());
     state.set_pending(pending)?;
+    state.set_used(&pending.role, now)?;
     ssh_config::write(person.context, &person.service)?;
     let ui = &person.context.ui;
     if ui.json {
         certified(person, pending, &held, issued.valid_after, &checked.principals);
-        return Ok(Exit::Done);
+        return extend::retire(person, pending);
     }
     let left = checked.valid_before.since(now).unsigned_abs();
     ui.good(format_args!(
@@ -363,5 +227,5 @@ fn take(
     } else {
         ui.say(format_args!("ssh finds it through {}", ssh_config::path(person.context).display()));
     }
-    Ok(Exit::Done)
+    extend::retire(person, pending)
 }

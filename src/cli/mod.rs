@@ -2,11 +2,14 @@
 //! an error is one line of fact and at most one hint; exit codes say what became of a request.
 
 mod approve;
+mod asking;
 mod audit;
 mod break_glass;
 mod ca;
 mod doctor;
 mod done;
+mod ensure;
+mod extend;
 mod facts;
 mod failure;
 mod init;
@@ -18,10 +21,12 @@ mod policy_files;
 mod receipt;
 mod requests;
 mod roles;
+mod run;
 mod serve;
 mod setup;
 mod show;
 mod ssh_config;
+mod start;
 mod status;
 mod ui;
 mod verify;
@@ -82,6 +87,10 @@ enum Verb {
     Setup(setup::Args),
     /// Ask for a role, wait for the decision, and have plain ssh work
     Login(login::Args),
+    /// Have access to a host, or ask for it: what plain ssh runs before it connects
+    Ensure(ensure::Args),
+    /// Ask for a role for one command: access ends with it
+    Run(run::Args),
     /// Your open requests and certificates
     Status,
     /// The roles that you may ask for or decide on
@@ -98,6 +107,8 @@ enum Verb {
     Deny(approve::Deny),
     /// Take a request of yours back
     Withdraw(withdraw::Args),
+    /// Ask for more time before access ends: a new decision, and until then the old certificate
+    Extend(extend::Args),
     /// Give access back before it ends
     Done(done::Args),
     /// Get in when nobody can approve: a very short certificate for your emergency key
@@ -190,6 +201,8 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Setup(args) => setup::run(context, &args),
         Verb::Login(args) => login::run(context, &args),
+        Verb::Ensure(args) => ensure::run(context, &args),
+        Verb::Run(args) => run::run(context, &args),
         Verb::Status => status::run(context),
         Verb::Roles => roles::run(context),
         Verb::Facts => facts::run(context),
@@ -198,6 +211,7 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Approve(args) => approve::approve(context, &args),
         Verb::Deny(args) => approve::deny(context, &args),
         Verb::Withdraw(args) => withdraw::run(context, &args),
+        Verb::Extend(args) => extend::run(context, &args),
         Verb::Done(args) => done::run(context, &args),
         Verb::BreakGlass(args) => break_glass::run(context, &args),
         Verb::Review(args) => break_glass::review(context, &args),

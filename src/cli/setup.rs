@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::person::Service;
-use super::{Context, Exit, Failure, ssh_config};
+use crate::domain::names::HostName;
+
+use super::person::{Person, Service};
+use super::{Context, Exit, Failure, ensure, ssh_config};
 
 /// What `setup` takes, beside `--server`, `--user`, `--identity` and `--tls-ca`.
 #[derive(clap::Args)]
@@ -11,6 +13,9 @@ pub(super) struct Args {
     /// Your emergency key, either half, if you have one
     #[arg(long, value_name = "FILE")]
     emergency_identity: Option<PathBuf>,
+    /// Do not have plain ssh ask by itself
+    #[arg(long)]
+    no_ensure: bool,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
@@ -25,11 +30,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     config.identity = config.identity.or_else(|| usual_identity(context));
     let identity =
         config.identity.clone().ok_or_else(|| Failure::misuse("you have no key in ~/.ssh").hint("--identity FILE"))?;
-    let service = Service::open(&Context { config: config.clone(), ..context.clone() })?;
+    let configured = Context { config: config.clone(), ..context.clone() };
+    let service = Service::open(&configured)?;
     let text = configuration(&config, &service)?;
     crate::files::make_private_folder(&context.environment.config)?;
     let path = context.environment.config.join("config.toml");
     crate::files::write_private(&path, text.as_bytes())?;
+    let hosts = if args.no_ensure { Vec::new() } else { hosts(&configured) };
+    ssh_config::write_snippet(context, &hosts)?;
     ssh_config::write(context, &service)?;
     context.ui.good(format_args!("{user} at {} signs with {}", service.api.url(), identity.display()));
     context.ui.say(format_args!("wrote {}", path.display()));
@@ -38,6 +46,25 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         ssh_config::path(context).display()
     ));
     Ok(Exit::Done)
+}
+
+/// The hosts that plain ssh is to ask for by itself. Without them everything else works, so that a service that does
+/// not know this key yet holds nothing up.
+fn hosts(context: &Context) -> Vec<HostName> {
+    let found = Person::open(context).and_then(|mut person| ensure::learn_roles(&mut person));
+    let roles = found.unwrap_or_else(|failure| {
+        context.ui.say(format_args!("plain ssh does not ask by itself yet: {}", failure.message));
+        context.ui.say("run ssh-jit setup again when that is mended");
+        Vec::new()
+    });
+    let mut hosts: Vec<HostName> = roles.into_iter().flat_map(|role| role.hosts).collect();
+    hosts.sort();
+    hosts.dedup();
+    if !hosts.is_empty() {
+        let names: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+        context.ui.say(format_args!("plain ssh asks by itself for {}", names.join(", ")));
+    }
+    hosts
 }
 
 fn configuration(config: &crate::config::ClientConfig, service: &Service) -> Result<String, Failure> {

@@ -3,10 +3,11 @@
 use crate::domain::event::Event;
 use crate::domain::names::HostName;
 use crate::domain::text::visible;
-use crate::wire::RequestView;
+use crate::domain::time::{Seconds, Timestamp};
+use crate::wire::{RequestView, StateView};
 
 use super::person::{Person, request_id};
-use super::ui::time;
+use super::ui::{length, time};
 use super::{Context, Exit, Failure};
 
 /// What `show` takes.
@@ -38,6 +39,15 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             if hosts.is_empty() { "any host".to_owned() } else { hosts.join(", ") }
         ));
     }
+    if let Some(start) = view.start {
+        ui.out(format_args!("  begins     {}, not before", time(start, now)));
+    }
+    if let Some(extension) = extension(&view, view.terms.as_ref().map(|terms| terms.seconds), now) {
+        ui.out(format_args!("  extends    {extension}"));
+    }
+    for id in &view.extended_by {
+        ui.out(format_args!("  extended by {id}"));
+    }
     if let Some(from) = &view.from {
         ui.out(format_args!("  from       {from}"));
     }
@@ -59,6 +69,22 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         ui.out(format_args!("  {}  {}", time(event.at.second(), now), story(event)));
     }
     Ok(Exit::Done)
+}
+
+/// What a request extends, and how long access lasts in all when it is extended by so much now.
+pub(super) fn extension(view: &RequestView, by: Option<Seconds>, now: Timestamp) -> Option<String> {
+    let Some(old) = &view.extended else { return view.extends.as_ref().map(ToString::to_string) };
+    let end = match old.ends {
+        Some(ends) if ends > now => format!("ends {}", time(ends, now)),
+        Some(ended) => format!("ended {}", time(ended, now)),
+        None => "over by now".to_owned(),
+    };
+    let open = matches!(view.state, StateView::Requested { .. } | StateView::Approved { .. });
+    let total = by.filter(|_| open).map(|by| {
+        let all = now.since(old.first).unsigned_abs() + u64::from(by.get());
+        format!("; in all {} if it begins now", length(all))
+    });
+    Some(format!("{}, active since {}, {end}{}", old.id, time(old.since, now), total.unwrap_or_default()))
 }
 
 /// One line about an event.

@@ -18,16 +18,25 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let now = person.now()?;
+    // Its key is gone from here, and it ends by itself.
+    let extended = |r: &RequestView| {
+        let stands = |other: &&RequestView| matches!(other.state, StateView::Active { .. });
+        found.iter().filter(stands).any(|other| other.extends.as_ref() == Some(&r.id))
+    };
     let row = |r: &RequestView| {
-        vec![r.id.to_string(), r.role.to_string(), super::requests::state(&r.state), until(&r.state, now)]
+        let more = if extended(r) { ", extended" } else { "" };
+        let state = format!("{}{more}", super::requests::state(&r.state));
+        vec![r.id.to_string(), r.role.to_string(), state, until(r, now)]
     };
     context.ui.table(&["REQUEST", "ROLE", "STATE", "UNTIL"], &found.iter().map(row).collect::<Vec<_>>());
     Ok(Exit::Done)
 }
 
 /// When time will change it.
-fn until(state: &StateView, now: crate::domain::time::Timestamp) -> String {
-    match state {
+fn until(request: &RequestView, now: crate::domain::time::Timestamp) -> String {
+    let begins = request.start.filter(|start| *start > now);
+    match &request.state {
+        StateView::Approved { .. } if let Some(start) = begins => format!("begins {}", time(start, now)),
         StateView::Requested { decide_by: at, .. }
         | StateView::Approved { claim_by: at }
         | StateView::Active { ends: at, .. } => time(*at, now),

@@ -1,5 +1,7 @@
 //! `ssh-jit withdraw`: takes a request back before it is claimed.
 
+use crate::domain::digest::Digest;
+use crate::domain::names::RequestId;
 use crate::domain::statement::{Is, Version, Withdrawal};
 use crate::domain::text::Comment;
 use crate::domain::verify::Signed;
@@ -22,6 +24,18 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         Some(pending) => pending.digest,
         None => Signed::try_from(&person.read::<RequestView>(&format!("/v1/requests/{id}"))?.signed)?.digest(),
     };
+    let changed = withdraw(&mut person, &id, request)?;
+    person.service.state.forget(&id)?;
+    if context.ui.json {
+        context.ui.data(&changed);
+    } else {
+        context.ui.good(format_args!("{id} is withdrawn"));
+    }
+    Ok(Exit::Done)
+}
+
+/// Takes it back at the service.
+pub(super) fn withdraw(person: &mut Person<'_>, id: &RequestId, request: Digest) -> Result<Changed, Failure> {
     let (instance, name, nonce, at) = person.preamble()?;
     let withdrawal = Withdrawal {
         v: Version,
@@ -35,12 +49,5 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         at,
     };
     let text = person.sign(&withdrawal)?;
-    let changed: Changed = person.service.api.post("/v1/withdrawals", &text)?;
-    person.service.state.forget(&id)?;
-    if context.ui.json {
-        context.ui.data(&changed);
-    } else {
-        context.ui.good(format_args!("{id} is withdrawn"));
-    }
-    Ok(Exit::Done)
+    Ok(person.service.api.post("/v1/withdrawals", &text)?)
 }

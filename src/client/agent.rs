@@ -17,12 +17,12 @@ use crate::domain::digest::Digest;
 use crate::domain::key::PublicKey;
 
 /// RFC 9987, "Message numbers".
-const FAILURE: u8 = 5;
+pub(super) const FAILURE: u8 = 5;
 const SUCCESS: u8 = 6;
-const REQUEST_IDENTITIES: u8 = 11;
-const IDENTITIES_ANSWER: u8 = 12;
-const SIGN_REQUEST: u8 = 13;
-const SIGN_RESPONSE: u8 = 14;
+pub(super) const REQUEST_IDENTITIES: u8 = 11;
+pub(super) const IDENTITIES_ANSWER: u8 = 12;
+pub(super) const SIGN_REQUEST: u8 = 13;
+pub(super) const SIGN_RESPONSE: u8 = 14;
 const REMOVE_IDENTITY: u8 = 18;
 const ADD_ID_CONSTRAINED: u8 = 25;
 /// RFC 9987, "Constraint identifiers": a `uint32` of seconds follows.
@@ -31,7 +31,7 @@ const CONSTRAIN_LIFETIME: u8 = 1;
 const RSA_SHA2_512: u32 = 4;
 
 /// The longest message in either direction: OpenSSH's own `AGENT_MAX_LEN`.
-const LONGEST: usize = 256 * 1024;
+pub(super) const LONGEST: usize = 256 * 1024;
 /// An agent that stopped reading is not waited for. Its *answers* are: a FIDO key waits for a touch.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -200,7 +200,7 @@ impl Agent {
 
 /// `uint32 length, byte type`, the fields as `string`s, then `rest` as it is. Sized exactly, so that
 /// growing leaves no copy of a secret behind.
-fn frame(kind: u8, fields: &[&[u8]], rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, AgentError> {
+pub(super) fn frame(kind: u8, fields: &[&[u8]], rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, AgentError> {
     let length = 1 + fields.iter().map(|field| 4 + field.len()).sum::<usize>() + rest.len();
     if length > LONGEST {
         return Err(AgentError::TooLong(length));
@@ -229,7 +229,7 @@ fn identities(mut list: &[u8]) -> Option<Vec<Identity>> {
     rest.is_empty().then_some(held)
 }
 
-fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = number(rest)? as usize;
     let (string, behind) = rest.split_at_checked(length)?;
     *rest = behind;

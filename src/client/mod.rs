@@ -5,5 +5,6 @@ pub mod agent;
 pub mod api;
 pub mod certificate;
 pub mod identity;
+pub mod own_agent;
 pub mod state;
 pub mod subject;

@@ -1,8 +1,10 @@
 //! What a client remembers between runs, in a folder of mode 0700 for each service: the pinned trust
 //! document, the last head of the log it saw, requests that wait, certificates that live.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -43,6 +45,9 @@ pub struct Pending {
     /// Where the certified key lies when it is the person's own: their emergency key, after break-glass.
     #[serde(default)]
     pub emergency: Option<PathBuf>,
+    /// The request that it extends.
+    #[serde(default)]
+    pub extends: Option<RequestId>,
 }
 
 /// A certificate that was claimed.
@@ -55,6 +60,15 @@ pub struct Held {
     pub valid_before: Timestamp,
     /// Whether the agent has it together with the key, so that plain ssh finds it by itself.
     pub in_agent: bool,
+}
+
+/// A role that may be asked for, and the hosts that it opens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct KnownRole {
+    pub name: RoleName,
+    pub hosts: Vec<HostName>,
 }
 
 /// The last head of the log that was seen and found right.
@@ -145,6 +159,36 @@ impl State {
     /// Remembers a request.
     pub fn set_pending(&self, pending: &Pending) -> io::Result<()> {
         self.write(&format!("requests/{}.json", pending.id), pending)
+    }
+
+    /// When each role was used last from here.
+    pub fn used(&self) -> io::Result<BTreeMap<RoleName, Timestamp>> {
+        Ok(self.read("used.json")?.unwrap_or_default())
+    }
+
+    /// Remembers that a role was used.
+    pub fn set_used(&self, role: &RoleName, at: Timestamp) -> io::Result<()> {
+        let mut used = self.used()?;
+        used.insert(role.clone(), at);
+        self.write("used.json", &used)
+    }
+
+    /// The roles that the service listed for their person when it was last asked.
+    pub fn roles(&self) -> io::Result<Vec<KnownRole>> {
+        Ok(self.read("roles.json")?.unwrap_or_default())
+    }
+
+    /// Remembers the roles that the service lists.
+    pub fn set_roles(&self, roles: &[KnownRole]) -> io::Result<()> {
+        self.write("roles.json", &roles)
+    }
+
+    /// A file that one process at a time may lock: whoever asks for this role holds it.
+    pub fn lock_file(&self, role: &RoleName) -> io::Result<File> {
+        let path = self.folder.join(format!("asking-{role}.lock"));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        files::open_no_link(&path, &mut options)
     }
 
     /// Forgets a request, its key and its certificate.

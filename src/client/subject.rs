@@ -122,6 +122,14 @@ impl Subject {
         added
     }
 
+    /// The key itself, where this process has it: for an agent of its own.
+    pub(super) fn private(&self) -> Option<&SigningKey> {
+        match &self.holder {
+            Holder::Here(private) => Some(private),
+            Holder::Agent(..) => None,
+        }
+    }
+
     /// Signs a statement's bytes.
     pub fn sign(&mut self, namespace: &str, message: &[u8]) -> Result<SshSig, SubjectError> {
         let blob = sshsig::signed_blob(namespace, message);

@@ -70,7 +70,8 @@ pub fn stays_within(role: &Role, terms: &Terms, request: &Request, approval: &Ap
     if !role.critical_options.iter().all(|(name, value)| approval.critical_options.get(name) == Some(value)) {
         return wider("critical_options");
     }
-    if approval.claim_by < approval.at || approval.claim_by > approval.at.plus(role.claim_within.seconds()) {
+    let latest = request.claimable_from(approval.at).plus(role.claim_within.seconds());
+    if approval.claim_by < approval.at || approval.claim_by > latest {
         return wider("claim_by");
     }
     if approval.principals.is_empty() {

@@ -57,6 +57,7 @@ impl Grant {
         let asked = request.get();
         request.signer(policy)?;
         subject_key_is_fresh(policy, &asked.key)?;
+        starts_within_reach(asked)?;
         let terms = policy.terms(&asked.into(), claim.get().at, around)?;
         let role = policy.role_for(&asked.person, &asked.role)?;
         claimed_by_subject(request, claim)?;
@@ -188,6 +189,19 @@ pub fn subject_key_is_fresh(policy: &Policy, key: &PublicKey) -> Result<(), Refu
     Ok(())
 }
 
+/// How far ahead a start may lie, in seconds: 30 days. Until then an approval lives, and nobody remembers longer what
+/// they approved.
+const FURTHEST_START: i64 = 30 * 86_400;
+
+/// Whether the start that a request asks for lies neither in the past nor too far ahead.
+pub fn starts_within_reach(asked: &Request) -> Result<(), Refusal> {
+    let reach = 0..=FURTHEST_START;
+    match asked.start {
+        Some(start) if !reach.contains(&start.since(asked.at)) => Err(Refusal::StartOutOfReach),
+        _ => Ok(()),
+    }
+}
+
 /// Design, "evidence": SHA-256 over the sorted hex digests, one a line. `printf '%s\n' ... | sort | sha256sum` makes the same.
 pub fn evidence(digests: impl Iterator<Item = Digest>) -> Digest {
     let mut lines: Vec<String> = digests.map(|digest| format!("{}\n", digest.hex())).collect();
@@ -230,7 +244,7 @@ fn in_order(
     if approvals.iter().any(|a| a.get().at > decide_by) {
         return Err(Refusal::Lapsed { at: decide_by });
     }
-    let by_itself = asked.plus(role.claim_within.seconds());
+    let by_itself = request.get().claimable_from(asked).plus(role.claim_within.seconds());
     Ok(approvals.iter().map(|a| a.get().claim_by).min().unwrap_or(by_itself))
 }
 

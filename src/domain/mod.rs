@@ -5,6 +5,7 @@ pub mod approval;
 pub mod certificate;
 pub mod digest;
 pub mod event;
+pub mod extension;
 pub mod facts;
 pub mod grant;
 pub mod journal;

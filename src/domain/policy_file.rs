@@ -535,7 +535,9 @@ fn everybody(quorum: &Quorum) -> People {
 /// Those who are asked later may decide as well as those who are asked first.
 fn with_those_behind(quorum: Quorum, behind: &People) -> Quorum {
     let mut parts = quorum.parts().to_vec();
-    parts.iter_mut().for_each(|part| part.of.join(behind));
+    for part in &mut parts {
+        part.of.join(behind);
+    }
     Quorum::new(parts)
 }
 

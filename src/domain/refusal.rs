@@ -117,6 +117,12 @@ refusals! {
     Lapsed { at: Timestamp } = "lapsed", "request: it lapsed at {at}";
     /// Claimed before its start.
     TooEarly { start: Timestamp } = "too-early", "start: it begins at {start}";
+    /// A start that lies in the past, or further ahead than anybody can plan.
+    StartOutOfReach = "start-out-of-reach", "start: it may lie at most 30 days ahead, and not in the past";
+    /// An extension of what gives no access.
+    NotExtendable { state: &'static str } = "not-extendable", "extends: that access is {state}; ask for it anew";
+    /// An extension of something else, or to more.
+    ExtendsOther { field: &'static str } = "extends-other", "extends: {field} must be as in the request that is extended, or less";
     /// Not the person or key that may do this.
     NotYours = "not-yours", "person: only the requester may do this";
     /// A person without the duty.

@@ -142,6 +142,13 @@ statements! {
     Session = "session" { }
 }
 
+impl Request {
+    /// From when what is decided at this moment may be claimed: from then on, or from the start that was asked for.
+    pub fn claimable_from(&self, at: Timestamp) -> Timestamp {
+        self.start.map_or(at, |start| start.max(at))
+    }
+}
+
 /// The only version of the statements' form: `1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version;

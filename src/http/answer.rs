@@ -93,6 +93,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotPending { .. }
         | Refusal::NotApproved { .. }
         | Refusal::NotActive { .. }
+        | Refusal::NotExtendable { .. }
         | Refusal::DecidedAlready { .. }
         | Refusal::NotEnoughApprovals { .. }
         | Refusal::Denied
@@ -114,6 +115,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::OtherRequest
         | Refusal::Wider { .. }
         | Refusal::OutOfOrder
+        | Refusal::StartOutOfReach
+        | Refusal::ExtendsOther { .. }
         | Refusal::ReasonRepeated => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Certificate { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::Signature { .. }

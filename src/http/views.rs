@@ -12,8 +12,8 @@ use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
 use crate::wire::{
-    Certified, ChannelView, DecisionView, EmergencyView, EventView, FactView, PasskeyView, ProvenEnrolment,
-    ProvenEvent, ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
+    Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, PasskeyView,
+    ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -45,6 +45,15 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         reason: asked.reason.clone(),
         ticket: asked.ticket.clone(),
         at: asked.at,
+        start: asked.start,
+        extends: asked.extends.clone(),
+        extended: info.extended.as_ref().map(|old| ExtendedView {
+            id: old.id.clone(),
+            since: old.since,
+            ends: old.ends,
+            first: old.first,
+        }),
+        extended_by: info.extended_by.clone(),
         state: info.state.clone().into(),
         signed: (&info.signed).into(),
         terms,

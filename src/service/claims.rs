@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::certificate::{Certificate, ToBeSigned, nonce_of};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::extension;
 use crate::domain::grant::{self, Grant};
 use crate::domain::names::RequestId;
 use crate::domain::policy::Policy;
@@ -111,6 +112,7 @@ impl Service {
             return self.rebuilt(tx, (policy, &around.standing(now.second())), &case, serial);
         }
         state.claimable()?;
+        self.may_extend(tx, &case.request, now, extension::may_stand)?;
         let grant =
             Grant::access(policy, &case.request, &case.approvals, claim, &around.get(), self.settings.clock_skew)?;
         statements::spend(tx, Kind::Claim, signed)?;

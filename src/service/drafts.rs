@@ -55,6 +55,7 @@ impl Service {
             principals.retain(|p| p.host().is_none_or(|host| choice.hosts.contains(host)));
         }
         let (instance, nonce, at) = self.preamble();
+        let claim_by = info.request.claimable_from(at).plus(info.claim_within.map_or(0, Patience::seconds));
         Ok(Approval {
             v: Version,
             kind: Is,
@@ -72,7 +73,7 @@ impl Service {
             start: info.request.start,
             extensions: info.extensions,
             critical_options: info.critical_options,
-            claim_by: at.plus(info.claim_within.map_or(0, Patience::seconds)),
+            claim_by,
             policy: info.policy,
             comment: choice.comment,
             nonce,

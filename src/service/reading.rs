@@ -21,7 +21,7 @@ use super::cases::terms;
 use super::circumstances::{Around, Origin};
 use super::claims::on_record;
 use super::log::{SignedHead, StoredEvent};
-use super::{Caller, Error, FactInfo, Service, Topic};
+use super::{Caller, Error, Extended, FactInfo, Service, Topic, extensions};
 
 /// So many requests come in one answer.
 const MOST: u32 = 500;
@@ -55,6 +55,10 @@ pub struct RequestInfo {
     pub approvers: Vec<PersonName>,
     /// The policy that says so.
     pub policy: Digest,
+    /// What it extends; only where one request is read.
+    pub extended: Option<Extended>,
+    /// What extends it, the newest first; only where one request is read.
+    pub extended_by: Vec<RequestId>,
 }
 
 impl RequestInfo {
@@ -208,12 +212,14 @@ impl Service {
 
     /// One request, and its events. Unknown and forbidden are one answer.
     pub async fn request(&self, caller: &Caller, id: &RequestId) -> Result<(RequestInfo, Vec<Event>), Error> {
-        let wanted = id.clone();
-        let (stored, leaves) = self
+        let (wanted, now) = (id.clone(), self.now().second());
+        let (stored, leaves, links) = self
             .store
             .read(move |tx| {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
-                Ok::<_, Error>((stored, crate::store::events::of_request(tx, &wanted)?))
+                let asked = stored.signed.claims()?;
+                let links = (extensions::extended(tx, &asked, now)?, extensions::extended_by(tx, &asked)?);
+                Ok::<_, Error>((stored, crate::store::events::of_request(tx, &wanted)?, links))
             })
             .await?;
         let policy = self.policy();
@@ -223,6 +229,7 @@ impl Service {
             self.tickets(&policy, &info.request, self.now().second()).await;
             info = self.info_of(&policy, stored)?;
         }
+        (info.extended, info.extended_by) = links;
         if !may_see(&policy, caller, &info) {
             return Err(Refusal::UnknownRequest.into());
         }
@@ -338,6 +345,8 @@ impl Service {
             approvers,
             policy: policy.digest(),
             peer: stored.peer,
+            extended: None,
+            extended_by: Vec::new(),
             request,
             signed: stored.signed,
         })

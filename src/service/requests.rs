@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::extension;
 use crate::domain::grant;
 use crate::domain::names::RequestId;
 use crate::domain::notice::News;
@@ -73,6 +74,8 @@ impl Service {
         let asked = request.get();
         let around = self.around(tx, policy, asked, origin, now.second())?;
         let terms = terms(policy, asked, now.second(), &around)?;
+        grant::starts_within_reach(asked)?;
+        self.may_extend(tx, request, now, extension::may_begin)?;
         if requests::count_waiting(tx, &asked.person)? >= i64::from(MOST_PENDING) {
             return Err(Error::from(Refusal::TooManyPending { most: MOST_PENDING }));
         }
@@ -109,11 +112,6 @@ impl Service {
         grant::subject_key_is_fresh(policy, &request.key)?;
         if self.trust.keys().any(|key| *key == request.key) {
             return Err(Refusal::SubjectKeyTaken { why: "it is a key of the service" });
-        }
-        if request.start.is_some() || request.extends.is_some() {
-            return Err(Refusal::NotSupported {
-                what: "start, extends: a later start and extensions are not offered yet",
-            });
         }
         Ok(())
     }
@@ -192,7 +190,7 @@ fn first_state(policy: &Policy, request: &Request, terms: &Terms, decide_by: Tim
     }
     // From the signed time, as the grant counts it.
     let patience = policy.roles().get(&request.role).map_or(0, |role| role.claim_within.seconds());
-    State::Approved { claim_by: request.at.plus(patience) }
+    State::Approved { claim_by: request.claimable_from(request.at).plus(patience) }
 }
 
 fn keep(tx: &mut Tx<'_>, request: &Verified<Request>, new: &New<'_>) -> Result<(), Error> {

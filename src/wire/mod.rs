@@ -114,6 +114,18 @@ pub struct RequestView {
     pub reason: Reason,
     pub ticket: Option<Ticket>,
     pub at: Timestamp,
+    /// When access is to begin, where that is not at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Timestamp>,
+    /// The request that it extends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<RequestId>,
+    /// What there is to say of that one; only where one request is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extended: Option<ExtendedView>,
+    /// The requests that extend it; only where one request is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extended_by: Vec<RequestId>,
     pub state: StateView,
     /// The request's statement.
     pub signed: SignedText,
@@ -138,6 +150,18 @@ pub struct RequestView {
 pub struct PolicyView {
     pub sha256: Digest,
     pub text: String,
+}
+
+/// The access that an extension goes on from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ExtendedView {
+    pub id: RequestId,
+    pub since: Timestamp,
+    /// When it ends or ended by itself; absent when somebody ended it.
+    pub ends: Option<Timestamp>,
+    /// When the first of the chain began.
+    pub first: Timestamp,
 }
 
 /// The most that an approval of a request may give.

@@ -7,6 +7,7 @@ mod differential;
 mod emergency;
 mod evil_database;
 mod example;
+mod extensions;
 mod facts;
 mod fuzzed;
 mod keys;

@@ -22,7 +22,8 @@ const SHARE: usize = 20;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Ask { who: usize, role: usize, seconds: i64 },
+    Ask { who: usize, role: usize, seconds: i64, start: i64, extends: Option<usize> },
+    Extend { one: usize, seconds: i64 },
     Approve { by: usize, one: usize, seconds: i64 },
     Deny { by: usize, one: usize },
     Withdraw { by: Option<usize>, one: usize },
@@ -38,11 +39,15 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let one = 0..8usize;
     let lengths = prop::sample::select(vec![600i64, 3600, 10_800]);
+    let starts = prop::sample::select(vec![0i64, 0, 0, 0, 900, 90_000, 2_592_001]);
+    let extends = prop::option::weighted(0.1, 0..8usize);
     let less = prop::sample::select(vec![300i64, 1800, 10_800]);
     prop_oneof![
         // Those who may ask, more often than those who may not.
-        6 => (prop::sample::select(vec![0usize, 0, 1, 1, 2, 5, 6, 3]), 0..3usize, lengths)
-            .prop_map(|(who, role, seconds)| Step::Ask { who, role, seconds }),
+        6 => (prop::sample::select(vec![0usize, 0, 1, 1, 2, 5, 6, 3]), 0..3usize, lengths, starts, extends)
+            .prop_map(|(who, role, seconds, start, extends)| Step::Ask { who, role, seconds, start, extends }),
+        // The same people and role once more, so that extensions lead somewhere.
+        2 => (one.clone(), prop::sample::select(vec![600i64, 3600])).prop_map(|(one, seconds)| Step::Extend { one, seconds }),
         9 => (prop::sample::select(vec![2usize, 2, 3, 3, 4, 0, 5, 6]), one.clone(), less)
             .prop_map(|(by, one, seconds)| Step::Approve { by, one, seconds }),
         1 => (2..7usize, one.clone()).prop_map(|(by, one)| Step::Deny { by, one }),
@@ -130,7 +135,10 @@ impl<'b> Run<'b> {
     fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         let bench = self.bench;
         match *step {
-            Step::Ask { who, role, seconds } => return self.ask(PEOPLE[who], ROLES[role], seconds),
+            Step::Ask { who, role, seconds, start, extends } => {
+                let extends = extends.filter(|_| !self.cases.is_empty()).map(|one| one % self.cases.len());
+                return self.ask((PEOPLE[who], ROLES[role]), seconds, start, extends);
+            }
             Step::Policy(rules) => {
                 bench.load_policy(&text(rules));
                 self.policy = Digest::of(text(rules).as_bytes());
@@ -158,11 +166,20 @@ impl<'b> Run<'b> {
         Ok(())
     }
 
-    fn ask(&mut self, person: &'static str, role: &'static str, seconds: i64) -> Result<(), TestCaseError> {
+    fn ask(
+        &mut self,
+        (person, role): (&'static str, &'static str),
+        seconds: i64,
+        start: i64,
+        extends: Option<usize>,
+    ) -> Result<(), TestCaseError> {
         let (request, subject) = self.bench.request(person, role);
-        let text = with(request, &json!({"seconds": seconds})).to_string();
+        let begins = (start > 0).then(|| self.bench.at(start));
+        let old = extends.map(|one| &self.cases[one].asked.id);
+        let changes = json!({"seconds": seconds, "start": begins, "extends": old});
+        let text = with(request, &changes).to_string();
         let answer = self.bench.send_text(Kind::Request, &Key::of(person), &text);
-        let expected = self.model.ask(person, role, seconds).map_err(str::to_owned);
+        let expected = self.model.ask((person, role), seconds, start, extends).map_err(str::to_owned);
         let told = if answer.status >= 400 {
             Err(answer.code())
         } else {
@@ -178,6 +195,10 @@ impl<'b> Run<'b> {
     fn step_on_one(&mut self, step: &Step) -> Result<(), TestCaseError> {
         let (bench, count) = (self.bench, self.cases.len());
         match *step {
+            Step::Extend { one, seconds } => {
+                let (person, role) = self.model.asked[one % count].whose();
+                self.ask((person, role), seconds, 0, Some(one % count))
+            }
             Step::Approve { by, one, seconds } => {
                 let one = one % count;
                 let asked = &self.cases[one].asked;
@@ -270,10 +291,13 @@ fn a_sequence_that_leads_somewhere() {
     let bench = Bench::new();
     let mut run = Run::new(&bench);
     let steps = [
-        Step::Ask { who: 0, role: 2, seconds: 3600 },
+        Step::Ask { who: 0, role: 2, seconds: 3600, start: 900, extends: None },
         Step::Approve { by: 2, one: 0, seconds: 1800 },
         Step::Approve { by: 3, one: 0, seconds: 10_800 },
         Step::Claim { one: 0, by_subject: true },
+        Step::Wait(900),
+        Step::Claim { one: 0, by_subject: true },
+        Step::Extend { one: 0, seconds: 600 },
         Step::Policy(Rules { carol_left: true, ..Rules::default() }),
         Step::Claim { one: 0, by_subject: true },
         Step::Return { one: 0 },

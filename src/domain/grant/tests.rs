@@ -526,6 +526,18 @@ fn time_runs_forward_and_out() {
             ("a second before its start", Refusal::TooEarly { start: at(21) }, |s| {
                 (s.request.start, s.approval().start) = (Some(at(21)), Some(at(21)));
             }),
+            ("a start that is over", Refusal::StartOutOfReach, |s| {
+                (s.request.start, s.approval().start) = (Some(at(-1)), Some(at(-1)));
+            }),
+            ("a start further than 30 days ahead", Refusal::StartOutOfReach, |s| {
+                let start = Some(at(30 * 86_400 + 1));
+                (s.request.start, s.approval().start) = (start, start);
+                (s.approval().claim_by, s.claim.at) = (at(30 * 86_400 + 2), at(30 * 86_400 + 1));
+            }),
+            ("a second more to claim after its start", Refusal::Wider { field: "claim_by" }, |s| {
+                (s.request.start, s.approval().start) = (Some(at(50)), Some(at(50)));
+                (s.approval().claim_by, s.claim.at) = (at(50 + 4 * 3600 + 1), at(50));
+            }),
         ],
     );
     refuses(
@@ -534,6 +546,9 @@ fn time_runs_forward_and_out() {
             ("claimed before it was asked", Refusal::OutOfOrder, |s| s.claim.at = at(-1)),
             ("a second after claim_within", Refusal::Lapsed { at: at(4 * 3600) }, |s| s.claim.at = at(4 * 3600 + 1)),
             ("a second before its start", Refusal::TooEarly { start: at(21) }, |s| s.request.start = Some(at(21))),
+            ("a second after claim_within from its start", Refusal::Lapsed { at: at(50 + 4 * 3600) }, |s| {
+                (s.request.start, s.claim.at) = (Some(at(50)), at(50 + 4 * 3600 + 1));
+            }),
         ],
     );
     refuses(
@@ -555,6 +570,17 @@ fn time_runs_forward_and_out() {
     }
     (story.request.start, story.approval().start, story.claim.at) = (Some(at(50)), Some(at(50)), at(50));
     assert!(story.grant().is_ok(), "at its start");
+    story.approval().claim_by = at(50 + 4 * 3600);
+    story.claim.at = at(50 + 4 * 3600);
+    assert!(story.grant().is_ok(), "as long after its start as after an approval");
+    let month = Some(at(30 * 86_400));
+    (story.request.start, story.approval().start) = (month, month);
+    (story.approval().claim_by, story.claim.at) = (at(30 * 86_400), at(30 * 86_400));
+    assert!(story.grant().is_ok(), "a month ahead");
+    let automatic = Request { start: Some(at(50)), ..Story::automatic().request };
+    let automatic =
+        Story { request: automatic, claim: Claim { at: at(50 + 4 * 3600), ..claim() }, ..Story::automatic() };
+    assert!(automatic.grant().is_ok(), "the same where nobody is asked");
     let automatic = Story { claim: Claim { at: at(4 * 3600), ..claim() }, ..Story::automatic() };
     assert!(automatic.grant().is_ok());
 }

@@ -70,7 +70,8 @@
   const asShown = (statement, shown, chosen) => {
     const same = (field, value) => JSON.stringify(statement[field]) === JSON.stringify(value);
     const principals = shown.principals.filter((p) => !p.includes('@') || chosen.hosts.includes(p.split('@')[1]));
-    const claimable = (Date.parse(statement.claim_by) - Date.parse(statement.at)) / 1000;
+    const from = Math.max(Date.parse(statement.at), statement.start ? Date.parse(statement.start) : 0);
+    const claimable = (Date.parse(statement.claim_by) - from) / 1000;
     return ['id', 'request', 'requester', 'role', 'key', 'start', 'extensions', 'critical_options', 'policy'].every((field) => same(field, shown[field]))
       && same('decision', chosen.decision) && same('comment', chosen.comment) && same('seconds', chosen.seconds)
       && same('hosts', chosen.hosts) && same('principals', principals) && claimable === shown.claim_within;

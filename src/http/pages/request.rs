@@ -11,7 +11,7 @@ use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision};
 use crate::domain::text::visible;
 use crate::domain::time::{Patience, Seconds, Timestamp};
-use crate::service::{Caller, FactInfo, History, Listed, RequestInfo, RoleUsage};
+use crate::service::{Caller, Extended, FactInfo, History, Listed, RequestInfo, RoleUsage};
 
 use super::{Frame, ago, joined, listed, times};
 
@@ -28,6 +28,12 @@ pub(in super::super) struct Request {
     pub(super) frame: Frame,
     pub(super) asked: Asked,
     state: State,
+    /// When it can be claimed at the latest, where a start was asked for.
+    latest: Option<Timestamp>,
+    extends: Option<Extended>,
+    /// How long access lasts with everything that it extends, if it begins now.
+    total: Option<String>,
+    extended_by: Vec<RequestId>,
     /// How long an approval can wait to be claimed, in seconds.
     claim_within: Option<i64>,
     signs: Vec<Sign>,
@@ -63,6 +69,7 @@ pub(super) struct Asked {
     pub(super) ticket: Option<Ticket>,
     pub(super) from: Option<IpAddr>,
     pub(super) length: Option<String>,
+    pub(super) start: Option<Timestamp>,
     pub(super) at: Timestamp,
 }
 
@@ -122,6 +129,7 @@ impl Asked {
             ticket: asked.ticket.clone(),
             from: info.peer,
             length: info.terms.as_ref().map(|terms| terms.seconds).or(asked.seconds).map(|s| s.to_string()),
+            start: asked.start,
             at: asked.at,
         }
     }
@@ -151,11 +159,15 @@ impl Request {
         let next = queue.part.iter().map(|other| &other.request.id).find(|id| **id != info.request.id).cloned();
         let others = info.approvers.iter().filter(|name| **name != caller.person && info.waits_for(name));
         let others: Vec<&PersonName> = others.collect();
-        let granted = Granted::of(info);
+        let (granted, now) = (Granted::of(info), frame.now);
         Self {
             frame: frame.following(&info.request.id),
             asked: Asked::of(info),
             state: info.state.clone(),
+            latest: info.request.start.zip(info.claim_within).map(|(start, within)| start.plus(within.seconds())),
+            extends: info.extended.clone(),
+            total: total(info, now),
+            extended_by: info.extended_by.clone(),
             claim_within: info.claim_within.map(Patience::seconds),
             signs: signs(info, usual),
             facts: info.facts.iter().map(|info| (fact(info), info.fact.until)).collect(),
@@ -335,6 +347,12 @@ fn odd_hour(at: Timestamp, hours: Option<(u32, u32)>) -> Option<Sign> {
     let hour = utc.format("%H").to_string().parse::<u32>().ok()?;
     let text = || format!("at {} UTC; usually from {first:02} to {:02} h", utc.format("%H:%M"), last + 1);
     (hour + 1 < first || hour > last + 1).then(|| Sign::new('!', text()))
+}
+
+fn total(info: &RequestInfo, now: Timestamp) -> Option<String> {
+    let (extended, terms) = (info.extended.as_ref()?, info.terms.as_ref()?);
+    let seconds = now.since(extended.first).max(0) + i64::from(terms.seconds.get());
+    Some(format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60))
 }
 
 fn certificate(info: &RequestInfo, granted: Option<&Granted>) -> Vec<(&'static str, String)> {

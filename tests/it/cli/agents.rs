@@ -33,6 +33,7 @@ fn files_where_there_is_no_agent() {
         0,
         &[],
         &[
+            "ssh-jit: db-prod for 10m: until WHEN, if it begins now",
             "ssh-jit: db-prod until WHEN: db-prod@db1 db-prod@db2",
             "ssh-jit: ssh finds it through DIR/alice/.config/ssh-jit/ssh_config",
         ],
@@ -78,6 +79,7 @@ fn files_where_the_agent_takes_no_lifetimes() {
         0,
         &[],
         &[
+            "ssh-jit: db-prod for 10m: until WHEN, if it begins now",
             "ssh-jit: db-prod until WHEN: db-prod@db1 db-prod@db2",
             "ssh-jit: ssh finds it through DIR/alice/.config/ssh-jit/ssh_config",
         ],
@@ -158,9 +160,10 @@ fn an_identity_in_the_agent() {
     fs::rename(world.key("alice"), world.key("hidden")).unwrap();
     let public = world.key("alice.pub").display().to_string();
     let args = [&["--identity", &public], &AUTOMATIC[..]].concat();
+    let echo = "ssh-jit: db-prod for 10m: until WHEN, if it begins now";
     let gone = "ssh-jit: your agent does not hold SHA256, and DIR/keys/alice.pub is only its public half; try: ssh-add";
-    alice.clone().with(&agent).run(&args).is(1, &[], &[gone]);
-    alice.run(&AUTOMATIC).is(1, &[], &[gone]);
+    alice.clone().with(&agent).run(&args).is(1, &[], &[echo, gone]);
+    alice.run(&AUTOMATIC).is(1, &[], &[echo, gone]);
     agent.add(&world.key("hidden"));
     alice.with(&agent).run(&args).good();
     assert_eq!(held(&agent).len(), 2);
@@ -189,6 +192,7 @@ fn one_touch_is_a_whole_login() {
         0,
         &[],
         &[
+            "ssh-jit: db-prod for 10m: until WHEN, if it begins now",
             "ssh-jit: touch your security key",
             "ssh-jit: db-prod until WHEN: db-prod@db1 db-prod@db2",
             "ssh-jit: plain ssh works for LENGTH; ssh-jit done gives it back",

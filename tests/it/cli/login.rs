@@ -20,6 +20,7 @@ fn nobody_is_asked_for_a_short_one() {
         0,
         &[],
         &[
+            "ssh-jit: db-prod for 10m: until WHEN, if it begins now",
             "ssh-jit: db-prod until WHEN: db-prod@db1 db-prod@db2",
             "ssh-jit: plain ssh works for LENGTH; ssh-jit done gives it back",
         ],
@@ -89,6 +90,7 @@ fn a_longer_one_waits_for_a_decision() {
         0,
         &[],
         &[
+            "ssh-jit: db-prod for 2h: until WHEN, if it begins now",
             "ssh-jit: asked for db-prod as alice: request REQUEST",
             "ssh-jit: 1 of 2 must approve: carol, dan; lapses WHEN",
             "ssh-jit: waiting (Ctrl-C keeps the request; ssh-jit login REQUEST resumes)",
@@ -116,7 +118,8 @@ fn nobody_has_to_wait() {
         "ssh-jit: 1 of 2 must approve: carol, dan; lapses WHEN",
     ];
     let ran = alice.run(&[&["login"], &ASKED[..], &["--no-wait"]].concat());
-    let id = ran.is(10, &["REQUEST"], &asked).stdout.trim().to_owned();
+    let echo = "ssh-jit: db-prod for 2h: until WHEN, if it begins now";
+    let id = ran.is(10, &["REQUEST"], &[&[echo], &asked[..]].concat()).stdout.trim().to_owned();
     assert_eq!(held(&agent).len(), 1, "the subject key waits in the agent");
     // As typed, in lower case and without the dashes.
     let typed = id.to_lowercase().replace('-', "");
@@ -205,6 +208,7 @@ fn a_denial_says_why() {
         11,
         &[],
         &[
+            "ssh-jit: db-prod for 2h: until WHEN, if it begins now",
             "ssh-jit: asked for db-prod as alice: request REQUEST",
             "ssh-jit: 1 of 2 must approve: carol, dan; lapses WHEN",
             "ssh-jit: waiting (Ctrl-C keeps the request; ssh-jit login REQUEST resumes)",
@@ -245,6 +249,7 @@ fn only_the_hosts_that_were_asked_for() {
         0,
         &[],
         &[
+            "ssh-jit: db-prod for 10m: until WHEN, if it begins now",
             "ssh-jit: db-prod until WHEN: db-prod@db1",
             "ssh-jit: plain ssh works for LENGTH; ssh-jit done gives it back",
         ],
@@ -288,7 +293,8 @@ fn refused_at_once() {
     let eligible = |role| format!("ssh-jit: role: carol may not ask for {role}");
     carol.run(&login(&["db-prod"])).is(13, &[], &[&eligible("db-prod"), hint]);
     carol.run(&login(&["nosuch"])).is(13, &[], &[&eligible("nosuch"), hint]);
-    let longest = ["ssh-jit: denied: 5h asked, and db-prod allows 4h at most", "hint: try --for 4h"];
+    let echo = "ssh-jit: db-prod for 5h: until WHEN, if it begins now";
+    let longest = [echo, "ssh-jit: denied: 5h asked, and db-prod allows 4h at most", "hint: try --for 4h"];
     alice.run(&login(&["db-prod", "--for", "5h"])).is(1, &[], &longest);
     alice.run(&login(&["db-prod", "--host", "db3"])).is(1, &[], &["ssh-jit: hosts: db-prod does not cover db3"]);
     alice.run(&login(&["db-prod", "--host", "db1", "--host", "db1"])).is(

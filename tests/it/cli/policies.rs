@@ -220,30 +220,36 @@ fn replay_says_what_would_go_otherwise() {
 fn denials_help_those_who_may_ask() {
     let mut world = World::new();
     let usual = world.usual_policy();
-    let login = |world: &World, name: &str, more: &[&str]| {
-        world.as_(name).run(&[&["login", "db-prod", "--reason", "replica lag", "--for", "30m"], more].concat())
+    let refused = |world: &World, name: &str, more: &[&str], exit: i32, said: &[&str]| {
+        let login = [&["login", "db-prod", "--reason", "replica lag", "--for", "30m"], more].concat();
+        let echo = "ssh-jit: db-prod for 30m: until WHEN, if it begins now";
+        world.as_(name).run(&login).is(exit, &[], &[&[echo], said].concat());
     };
     world.load_policy(&usual.replacen("approvers = [\"dba\", \"alice\"]", "approvers = [\"bob\"]", 1));
-    login(&world, "bob", &[]).is(
-        11,
+    refused(
+        &world,
+        "bob",
         &[],
+        11,
         &["ssh-jit: denied: nobody could approve this for db-prod", "hint: would pass with --for 15m"],
     );
     let stranger = ["ssh-jit: role: dan may not ask for db-prod", "hint: ssh-jit roles lists what you may ask for"];
-    login(&world, "dan", &[]).is(13, &[], &stranger);
+    refused(&world, "dan", &[], 13, &stranger);
     world.load_policy(&usual.replacen("max = \"4h\"", "max = \"4h\"\nwhen = { ticket = \"INC-[0-9]+\" }", 1));
-    login(&world, "bob", &["--ticket", "REQ-1"]).is(
+    refused(
+        &world,
+        "bob",
+        &["--ticket", "REQ-1"],
         11,
-        &[],
         &["ssh-jit: denied: a condition of db-prod does not hold", "hint: it can be had with a ticket like INC-[0-9]+"],
     );
-    login(&world, "dan", &[]).is(13, &[], &stranger);
+    refused(&world, "dan", &[], 13, &stranger);
     let rule = "[[rules]]\nname = \"freeze\"\neffect = \"deny\"\nbecause = \"nothing changes before the release\"\n";
     world.load_policy(&format!("{usual}\n{rule}"));
     let denied = "ssh-jit: denied: db-prod is denied by the rule freeze: nothing changes before the release";
-    login(&world, "bob", &[]).is(11, &[], &[denied]);
-    login(&world, "dan", &[]).is(13, &[], &stranger);
+    refused(&world, "bob", &[], 11, &[denied]);
+    refused(&world, "dan", &[], 13, &stranger);
     world.load_policy(&usual.replacen("max = \"4h\"", "max = \"4h\"\ndaily_max = \"20m\"", 1));
     let most = "ssh-jit: denied: one person may have db-prod for 20m in 24 hours";
-    login(&world, "bob", &[]).is(11, &[], &[most, "hint: 20m is left of it"]);
+    refused(&world, "bob", &[], 11, &[most, "hint: 20m is left of it"]);
 }

@@ -550,10 +550,10 @@ fn clients_follow_no_planted_link() {
     world.as_("carol").run(&["approve", &id]).good();
     let certificate = alice.state().join(format!("requests/{id}-cert.pub"));
     plant(&certificate);
-    plant(&config.join("ssh_config"));
+    plant(&config.join("certificates"));
     alice.run(&["login", &id]).good();
     replaced(&certificate);
-    replaced(&config.join("ssh_config"));
+    replaced(&config.join("certificates"));
 
     // Files that are read before they are written: nobody takes somebody else's word for them.
     let waiting = format!("requests/{id}.json");

@@ -32,6 +32,7 @@ fn a_first_run_pins_the_service() {
         &[],
         &[
             first,
+            "ssh-jit: plain ssh asks by itself for db1, db2",
             "ssh-jit: alice at URL signs with DIR/keys/alice",
             "ssh-jit: wrote DIR/stranger/.config/ssh-jit/config.toml",
             "ssh-jit: put this line at the top of ~/.ssh/config: Include DIR/stranger/.config/ssh-jit/ssh_config",

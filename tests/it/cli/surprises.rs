@@ -138,6 +138,7 @@ fn a_certificate_that_was_not_asked_for_is_not_used() {
         0,
         &[],
         &[
+            "ssh-jit: db-prod for 10m: until WHEN, if it begins now",
             "ssh-jit: db-prod until WHEN: db-prod@db1 db-prod@db2",
             "ssh-jit: ssh finds it through DIR/alice/.config/ssh-jit/ssh_config",
         ],

@@ -33,6 +33,8 @@ pub(super) struct Asked {
     pub(super) person: &'static str,
     role: &'static str,
     seconds: i64,
+    start: i64,
+    extends: Option<usize>,
     state: State,
     /// By whom, for how long, and until when it may be claimed.
     approvals: BTreeMap<&'static str, (i64, i64)>,
@@ -70,6 +72,12 @@ impl State {
 
     fn not_pending(self) -> &'static str {
         if self.name() == "lapsed" { "lapsed" } else { "not-pending" }
+    }
+}
+
+impl Asked {
+    pub(super) fn whose(&self) -> (&'static str, &'static str) {
+        (self.person, self.role)
     }
 }
 
@@ -114,18 +122,41 @@ impl Model {
         Self { now, ..Self::default() }
     }
 
-    pub(super) fn ask(&mut self, person: &'static str, role: &'static str, seconds: i64) -> Answer {
+    /// `start` lies so many seconds ahead.
+    pub(super) fn ask(
+        &mut self,
+        (person, role): (&'static str, &'static str),
+        seconds: i64,
+        start: i64,
+        extends: Option<usize>,
+    ) -> Answer {
         self.rules.signs(person)?;
         let needs = self.rules.needs(person, role, seconds)?;
+        if start > 30 * 24 * HOUR {
+            return Err("start-out-of-reach");
+        }
+        if let Some(old) = extends.map(|one| &self.asked[one]) {
+            let state = old.state.at(self.now);
+            match state {
+                _ if old.person != person => return Err("unknown-request"),
+                State::Active { .. } | State::Over("expired" | "returned") if old.role != role => {
+                    return Err("extends-other");
+                }
+                State::Active { .. } => {}
+                _ => return Err("not-extendable"),
+            }
+        }
         let open = |one: &&Asked| {
             one.person == person && matches!(one.state, State::Requested { .. } | State::Approved { .. })
         };
         if self.asked.iter().filter(open).count() >= 20 {
             return Err("too-many-pending");
         }
-        let (decide, claim) = (self.now + DECIDE_WITHIN, self.now + CLAIM_WITHIN);
+        let (decide, claim) = (self.now + DECIDE_WITHIN, self.now + start + CLAIM_WITHIN);
         let state = if needs == 0 { State::Approved { by: claim } } else { State::Requested { by: decide } };
-        self.asked.push(Asked { person, role, seconds, state, approvals: BTreeMap::new(), denied: false });
+        let start = self.now + start;
+        let approvals = BTreeMap::new();
+        self.asked.push(Asked { person, role, seconds, start, extends, state, approvals, denied: false });
         Ok(state.name())
     }
 
@@ -151,7 +182,7 @@ impl Model {
             (asked.denied, asked.state) = (true, State::Over("denied"));
             return Ok("denied");
         }
-        asked.approvals.insert(by, (seconds.min(asked.seconds), now + CLAIM_WITHIN));
+        asked.approvals.insert(by, (seconds.min(asked.seconds), now.max(asked.start) + CLAIM_WITHIN));
         if asked.approvals.len() >= needs {
             let by = asked.approvals.values().map(|(_, by)| *by).min().unwrap_or(now);
             asked.state = State::Approved { by };
@@ -178,7 +209,9 @@ impl Model {
 
     /// Gives how long the certificate lasts.
     pub(super) fn claim(&mut self, one: usize, by_subject: bool) -> Result<i64, &'static str> {
-        let (now, rules, asked) = (self.now, self.rules, &mut self.asked[one]);
+        let (now, rules) = (self.now, self.rules);
+        let old = self.asked[one].extends.map(|old| self.asked[old].state.at(now));
+        let asked = &mut self.asked[one];
         if asked.denied {
             return Err("denied");
         }
@@ -189,11 +222,18 @@ impl Model {
         if !matches!(state, State::Approved { .. } | State::Active { .. }) {
             return Err(if state.name() == "lapsed" { "lapsed" } else { "not-approved" });
         }
+        let stands = matches!(old, None | Some(State::Active { .. } | State::Over("expired")));
+        if matches!(state, State::Approved { .. }) && !stands {
+            return Err("not-extendable");
+        }
         rules.signs(asked.person)?;
         let needs = rules.needs(asked.person, asked.role, asked.seconds)?;
         asked.approvals.keys().try_for_each(|by| rules.may_decide(by, asked))?;
         if asked.approvals.len() < needs {
             return Err("not-enough-approvals");
+        }
+        if asked.start > now {
+            return Err("too-early");
         }
         let seconds = asked.approvals.values().map(|(seconds, _)| *seconds).fold(asked.seconds, i64::min);
         if let State::Approved { .. } = state {

@@ -432,14 +432,16 @@ impl Bench {
     /// An approval of everything that was asked.
     pub(crate) fn approval(&self, by: &str, asked: &Asked) -> Value {
         let terms = &asked.terms;
+        let start: Option<Timestamp> = asked.answer["request"]["start"].as_str().map(|at| at.parse().expect("a time"));
+        let within = terms["claim_within"].as_i64().expect("seconds");
         with(
             self.draft(Kind::Approval, by),
             &json!({
                 "request": asked.digest, "id": asked.id, "decision": "approve", "requester": asked.person,
                 "role": asked.role, "principals": terms["principals"], "hosts": terms["hosts"],
-                "key": asked.subject.fingerprint(), "seconds": terms["seconds"], "start": null,
+                "key": asked.subject.fingerprint(), "seconds": terms["seconds"], "start": asked.answer["request"]["start"],
                 "extensions": terms["extensions"], "critical_options": terms["critical_options"],
-                "claim_by": self.at(terms["claim_within"].as_i64().expect("seconds")), "policy": terms["policy"],
+                "claim_by": start.map_or(self.at(0), |start| start.max(self.at(0))).plus(within), "policy": terms["policy"],
                 "comment": "",
             }),
         )

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -325,7 +324,7 @@ impl World {
             let emergency = self.key("emergency").display().to_string();
             let url = self.url();
             let authority = self.path("tls-ca.pem").display().to_string();
-            let mut args = vec!["setup", "--server", &url, "--user", name, "--identity", &key];
+            let mut args = vec!["setup", "--no-ensure", "--server", &url, "--user", name, "--identity", &key];
             if self.authority.is_some() {
                 args.extend(["--tls-ca", &authority]);
             }
@@ -451,17 +450,28 @@ impl Host {
     /// Whether plain `ssh -p PORT user@127.0.0.1 true` gets in, with what this person's agent holds and what
     /// `lines` (of ssh_config) add.
     pub(crate) fn admits(&self, agent: Option<&SshAgent>, lines: &str) -> bool {
-        let (config, known) = (self.dir.join("client_config"), self.dir.join("known_hosts"));
-        let mut file = File::create(&config).expect("ssh_config");
-        write!(file, "{lines}\nUserKnownHostsFile {}\nStrictHostKeyChecking yes\nBatchMode yes\n", known.display())
-            .expect("ssh_config");
+        let args = self.ssh(lines, &format!("{}@127.0.0.1", user()));
         let mut command = tool("ssh");
-        command.arg("-F").arg(config).args(["-p", &self.sshd.port.to_string()]);
-        command.arg(format!("{}@127.0.0.1", user())).arg("true");
+        command.args(&args[1..]).arg("true");
         if let Some(agent) = agent {
             command.env("SSH_AUTH_SOCK", agent.socket());
         }
         super::output(&mut command).status.success()
+    }
+
+    /// `ssh` and its arguments up to the name of a host, which is this one whatever it is called: `lines` come first
+    /// in its ssh_config.
+    pub(crate) fn ssh(&self, lines: &str, to: &str) -> Vec<String> {
+        let (config, known) = (self.dir.join("client_config"), self.dir.join("known_hosts"));
+        let port = self.sshd.port;
+        let text = format!(
+            "{lines}\nHost *\nHostName 127.0.0.1\nPort {port}\nUser {}\nHostKeyAlias [127.0.0.1]:{port}\n\
+             UserKnownHostsFile {}\nStrictHostKeyChecking yes\nBatchMode yes\n",
+            user(),
+            known.display()
+        );
+        fs::write(&config, text).expect("ssh_config");
+        ["ssh", "-F", &config.display().to_string(), to].map(str::to_owned).to_vec()
     }
 }
 
