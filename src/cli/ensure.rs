@@ -76,11 +76,20 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// Whether ssh was told to print its configuration only (`ssh -G`), which runs this, too. Who started us is asked of
-/// the system where it says so (Linux); elsewhere nobody can tell.
+/// the system where it says so (Linux); elsewhere nobody can tell. Between ssh and us stands the person's shell, unless
+/// it makes way for its last command, as bash does and dash does not.
 fn only_shows_configuration() -> bool {
-    let parent = rustix::process::getppid().map(|pid| format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
-    let line = parent.and_then(|path| fs::read(path).ok()).unwrap_or_default();
-    has_g(&line.split(|byte| *byte == 0).collect::<Vec<_>>())
+    let parent = rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero);
+    let above = parent.and_then(|pid| parent_of(pid.get()));
+    let line = |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_g = |pid| has_g(&line(pid).split(|byte| *byte == 0).collect::<Vec<_>>());
+    parent.is_some_and(|pid| is_g(pid.get())) || above.is_some_and(is_g)
+}
+
+/// A process's parent, by proc_pid_stat(5): `PID (NAME) STATE PPID ...`, where the name may hold anything.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Whether this is an `ssh -G`, by the rules of getopt(3): ssh takes options before the host and after it.
