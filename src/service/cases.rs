@@ -32,6 +32,14 @@ impl Case {
         terms(policy, self.request.get(), now, around)
     }
 
+    /// This case, which was opened a moment ago beside the writer, with its state of now. Statements do not change,
+    /// and a decision that came since shows in the state.
+    pub(super) fn again(self, tx: &mut Tx<'_>) -> Result<Self, Error> {
+        let asked = &self.request;
+        let state = requests::state_of(tx, &asked.get().id, &asked.digest())?.ok_or(Refusal::UnknownRequest)?;
+        Ok(Self { state, ..self })
+    }
+
     /// Moves the stored request on, if it still is where this case found it.
     pub(super) fn change(&self, tx: &mut Tx<'_>, to: &State) -> Result<(), Error> {
         if requests::change(tx, &self.request.get().id, &self.state, to)? {

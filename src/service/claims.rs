@@ -47,14 +47,14 @@ impl Service {
     pub async fn claim(self: &Arc<Self>, signed: Signed, from: Option<IpAddr>) -> Result<Issued, Error> {
         self.audited(Kind::Claim, &signed, async {
             let (now, policy) = (self.clock.now(), self.policy());
-            let claim = match self.claim_from_memory(&signed)? {
-                Some(claim) => claim,
-                None => self.claim_ahead(&signed).await?,
+            let (claim, ahead) = match self.claim_from_memory(&signed)? {
+                Some(claim) => (claim, None),
+                None => self.claim_ahead(&signed).await.map(|(claim, case)| (claim, Some(case)))?,
             };
             let claim = claim.fresh(now.second())?;
             let (service, nonce, id) = (Arc::clone(self), random::bytes(), claim.get().id.clone());
             let origin = Origin { from, tickets: self.tickets_of(&policy, &id, now.second()).await? };
-            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, &origin), nonce, now)).await?;
+            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, ahead, &origin), nonce, now)).await?;
             let certificate = self.keys.user_ca.certify(&tbs)?;
             self.tell(&id, tbs.grant().person(), tbs.grant().role());
             Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })
@@ -77,12 +77,12 @@ impl Service {
     }
 
     /// Verifies everything once beside the writer, so that in it only hashes are left to compare.
-    async fn claim_ahead(self: &Arc<Self>, signed: &Signed) -> Result<Verified<Claim>, Error> {
+    async fn claim_ahead(self: &Arc<Self>, signed: &Signed) -> Result<(Verified<Claim>, Case), Error> {
         let (service, id, signed) = (Arc::clone(self), signed.claims::<Claim>()?.id, signed.clone());
         self.store
             .read(move |tx| {
                 let case = service.case(tx, &id)?;
-                Ok(service.claim_of(&case, &signed)?)
+                Ok((service.claim_of(&case, &signed)?, case))
             })
             .await
     }
@@ -97,12 +97,15 @@ impl Service {
         &self,
         tx: &mut Tx<'_>,
         policy: &Policy,
-        (claim, origin): (&Verified<Claim>, &Origin),
+        (claim, ahead, origin): (&Verified<Claim>, Option<Case>, &Origin),
         nonce: [u8; 32],
         now: Moment,
     ) -> Result<ToBeSigned, Error> {
         let (id, signed) = (&claim.get().id, claim.signed());
-        let case = self.case(tx, id)?;
+        let case = match ahead {
+            Some(case) => case.again(tx)?,
+            None => self.case(tx, id)?,
+        };
         let around = self.around(tx, policy, case.request.get(), origin, now.second())?;
         let state = case.state.clone().at(now.second());
         if let State::Active { serial, .. } = state {

@@ -27,9 +27,15 @@ pub fn append(tx: &mut Tx<'_>, mut event: Event) -> Result<u64, StoreError> {
     Ok(event.seq)
 }
 
-/// The tree's right edge, as of this transaction.
-pub fn frontier<'t>(tx: &'t Tx<'_>) -> &'t Frontier {
-    &tx.log
+/// The tree's right edge, as it was last committed.
+pub fn frontier(tx: &mut Tx<'_>) -> Result<Frontier, StoreError> {
+    let nonsense = || StoreError::nonsense("log", &1, "roots");
+    let row = tx.first("SELECT size, roots FROM log WHERE one = 1", &[], |row| {
+        Ok::<_, StoreError>((row.int(0)?, row.opt_blob(1)?.unwrap_or_default()))
+    })?;
+    let (size, roots) = row.ok_or_else(nonsense)?;
+    let digests = roots.chunks(32).map(|part| part.try_into().map(Digest::from_bytes)).collect::<Result<Vec<_>, _>>();
+    digests.ok().and_then(|digests| Frontier::from_parts(size.cast_unsigned(), digests)).ok_or_else(nonsense)
 }
 
 /// Leaves from number `from`, at most `limit`.

@@ -166,6 +166,13 @@ pub fn load(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Stored>, StoreErro
     found.map(|request| with_decisions(tx, request)).transpose()
 }
 
+/// Where the request that this statement asked for is; `None` where there is none.
+pub fn state_of(tx: &mut Tx<'_>, id: &RequestId, statement: &Digest) -> Result<Option<State>, StoreError> {
+    let sql = "SELECT id, NULL, NULL, NULL, NULL, state, decide_by, claim_by, serial, ends \
+               FROM requests WHERE id = ?1 AND statement = ?2";
+    tx.first(sql, &[id.as_str().into(), statement.into()], state)
+}
+
 /// Requests that a filter names, within what somebody may see (`None`: all): `most` of them behind the first `skip`.
 pub fn list(
     tx: &mut Tx<'_>,
@@ -288,11 +295,19 @@ fn with_decisions(tx: &mut Tx<'_>, mut request: Stored) -> Result<Stored, StoreE
     Ok(request)
 }
 
-/// One `match` over what may be NULL: anything else is nonsense.
 fn stored(row: &Row<'_>) -> Result<Stored, StoreError> {
     let name = row.text(0)?;
     let nonsense = |column| StoreError::nonsense("requests", &name, column);
     let id: RequestId = name.parse().map_err(|_| nonsense("id"))?;
+    let digest = row.digest(1)?;
+    let signed = statements::signed(row, 2, &digest)?;
+    let peer = row.opt_text(10)?.map(|peer| peer.parse().map_err(|_| nonsense("peer"))).transpose()?;
+    Ok(Stored { id, signed, decisions: Vec::new(), waiter: row.digest(4)?, state: state(row)?, peer })
+}
+
+/// One `match` over what may be NULL: anything else is nonsense.
+fn state(row: &Row<'_>) -> Result<State, StoreError> {
+    let nonsense = |column| row.text(0).map_or_else(|e| e, |name| StoreError::nonsense("requests", &name, column));
     let serial = row
         .opt_int(8)?
         .map(|n| Serial::from_number(n.cast_unsigned()).ok_or_else(|| nonsense("serial")))
@@ -300,7 +315,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, StoreError> {
     let time = |column| Ok::<_, StoreError>(row.opt_int(column)?.map(Timestamp::from_unix));
     let decide_by = Timestamp::from_unix(row.int(6)?);
     let (claim_by, ends) = (time(7)?, time(9)?);
-    let state = match (row.text(5)?.as_str(), claim_by, serial, ends) {
+    Ok(match (row.text(5)?.as_str(), claim_by, serial, ends) {
         ("requested", None, None, None) => State::Requested { decide_by, approved_by: Vec::new() },
         ("approved", Some(claim_by), None, None) => State::Approved { claim_by },
         ("active", Some(_), Some(serial), Some(ends)) => State::Active { serial, ends },
@@ -311,9 +326,5 @@ fn stored(row: &Row<'_>) -> Result<Stored, StoreError> {
         ("returned", Some(_), Some(serial), Some(_)) => State::Returned { serial },
         ("revoked", Some(_), Some(serial), Some(_)) => State::Revoked { serial },
         _ => return Err(nonsense("state")),
-    };
-    let digest = row.digest(1)?;
-    let signed = statements::signed(row, 2, &digest)?;
-    let peer = row.opt_text(10)?.map(|peer| peer.parse().map_err(|_| nonsense("peer"))).transpose()?;
-    Ok(Stored { id, signed, decisions: Vec::new(), waiter: row.digest(4)?, state, peer })
+    })
 }

@@ -104,7 +104,7 @@ pub(super) enum Db<'c> {
 #[derive(Debug)]
 pub struct Tx<'c> {
     pub(super) db: Db<'c>,
-    /// The log's right edge as this transaction sees it.
+    /// The log's right edge, where this is the writer's.
     pub(super) log: Frontier,
 }
 

@@ -13,12 +13,11 @@ use rusqlite::Connection;
 use rustix::fs::FlockOperation;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::domain::digest::Digest;
 use crate::domain::tree::Frontier;
 use crate::files;
 
 use super::tx::{Db, Tx};
-use super::{StoreError, Value, sqlite};
+use super::{StoreError, Value, events, sqlite};
 
 /// So many verbs may wait; more are told to come back.
 const QUEUE: usize = 4096;
@@ -52,7 +51,7 @@ impl Store {
         let path = sqlite::path(url, base)?;
         let lock = lock(&path)?;
         let connection = sqlite::open_writer(&path)?;
-        let log = read_log(&connection)?;
+        let log = events::frontier(&mut reading(&connection))?;
         let readers = (0..READERS).map(|_| sqlite::open_reader(&path)).collect::<Result<Vec<_>, _>>()?;
         let (jobs, queue) = sync_channel(QUEUE);
         let writer = std::thread::Builder::new().name("writer".into());
@@ -127,14 +126,18 @@ impl Drop for Store {
     }
 }
 
+/// A transaction that appends nothing to the log, so needs not know where that ends.
+fn reading(connection: &Connection) -> Tx<'_> {
+    Tx { db: Db::Sqlite(connection), log: Frontier::default() }
+}
+
 /// One snapshot for everything that the verb reads.
 fn read<T, E: From<StoreError>>(
     connection: &Connection,
     verb: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     begin(connection, "BEGIN")?;
-    let outcome =
-        read_log(connection).map_err(E::from).and_then(|log| verb(&mut Tx { db: Db::Sqlite(connection), log }));
+    let outcome = verb(&mut reading(connection));
     sqlite::rollback(connection);
     outcome
 }
@@ -222,15 +225,6 @@ fn save_log(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     let roots: Vec<u8> = tx.log.roots().iter().flat_map(|root| *root.as_bytes()).collect();
     tx.execute("UPDATE log SET size = ?1, roots = ?2 WHERE one = 1", &[Value::Int(size), Value::Blob(&roots)])?;
     Ok(())
-}
-
-fn read_log(connection: &Connection) -> Result<Frontier, StoreError> {
-    let read = |row: &super::Row<'_>| Ok::<_, StoreError>((row.int(0)?, row.opt_blob(1)?.unwrap_or_default()));
-    let rows = sqlite::query(connection, "SELECT size, roots FROM log WHERE one = 1", &[], read)?;
-    let nonsense = || StoreError::nonsense("log", &1, "roots");
-    let (size, roots) = rows.into_iter().next().ok_or_else(nonsense)?;
-    let digests = roots.chunks(32).map(|part| part.try_into().map(Digest::from_bytes)).collect::<Result<Vec<_>, _>>();
-    digests.ok().and_then(|digests| Frontier::from_parts(size.cast_unsigned(), digests)).ok_or_else(nonsense)
 }
 
 /// Takes the lock that keeps a second service out.

@@ -200,7 +200,7 @@ async fn what_a_failed_verb_logged_is_gone() {
     assert_eq!(store.write(move |tx| events::append(tx, event())).await.unwrap(), 1);
     drop(store);
     let store = Store::open(URL, dir.path()).unwrap();
-    let size = store.read(|tx| Ok::<_, StoreError>(events::frontier(tx).size())).await.unwrap();
+    let size = store.read(|tx| Ok::<_, StoreError>(events::frontier(tx)?.size())).await.unwrap();
     assert_eq!(size, 1, "and the stored edge is that of what is there");
 }
 
