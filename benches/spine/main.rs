@@ -73,9 +73,6 @@ fn main() {
     if wanted("lives") {
         lives(&server, &cast, costs);
     }
-    if wanted("waiting") {
-        waiting::run(&server, &cast);
-    }
     if args.iter().any(|arg| arg == "million") {
         fill(&server, &cast, MILLION);
         drop(server);
@@ -86,13 +83,18 @@ fn main() {
     if wanted("claims") {
         claims(&service, &cast, costs, 0);
     }
-    if wanted("pages") {
+    if wanted("waiting") || wanted("pages") {
         let other = service.with_file_name("pages");
         let mut cast = Cast::new(pages::QUEUED / 16, "");
         commands::init(&other, &cast.policy);
         let server = Server::serve(&other);
         cast.instance = server.instance.clone();
-        pages::run(&server, &cast);
+        if wanted("waiting") {
+            waiting::run(&server, &cast);
+        }
+        if wanted("pages") {
+            pages::run(&server, &cast);
+        }
     }
 }
 

@@ -7,10 +7,36 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use ssh_encoding::{Encode as _, Mpint};
 use ssh_jit::domain::digest::Digest;
+use ssh_jit::domain::facts::Source;
 use ssh_jit::domain::journal::{Entry, NAMESPACE, Outcome};
 use ssh_jit::domain::key::PublicKey;
 use ssh_jit::domain::sshsig::{SshSig, ed25519_wire, signed_blob};
 use ssh_jit::domain::statement::{Kind, Serial, Version};
+use ssh_jit::domain::webhook::Delivery;
+
+/// A source with a key, that may speak of who is on call, and of one incident.
+pub fn source() -> Source {
+    let key = STANDARD.encode(key(4).verifying_key().as_bytes());
+    let facts = ["oncall:*", "incident:INC-7"].map(|name| name.parse().expect("a pattern")).to_vec();
+    Source { key: Some(format!("whpk_{key}").parse().expect("a key")), facts }
+}
+
+/// What it sends, signed.
+pub fn delivery(body: &[u8]) -> Delivery {
+    let (id, sent) = ("msg_1", "1795341718");
+    let signature = key(4).sign(&[format!("{id}.{sent}.").as_bytes(), body].concat());
+    let signature = format!("v1a,{}", STANDARD.encode(signature.to_bytes()));
+    Delivery::new("pager".parse().expect("a name"), id, sent, &signature, body.to_vec()).expect("headers")
+}
+
+/// Bodies of such messages.
+pub fn webhooks() -> [String; 2] {
+    let facts = [
+        json!([{"name": "oncall:dba:primary", "value": "alice", "until": "2026-11-22T18:00:00Z"}]),
+        json!([{"name": "incident:INC-7", "value": null}, {"name": "oncall:dba", "value": "bob", "until": "2026-12-01T08:00:00+01:00"}]),
+    ];
+    facts.map(|facts| json!({"type": "facts", "timestamp": AT, "data": {"facts": facts}}).to_string())
+}
 
 /// The relying party and the origin of every passkey here.
 pub const SITE: (&str, &str) = ("ca.example", "https://ca.example");

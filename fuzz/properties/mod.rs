@@ -14,12 +14,15 @@ use ssh_encoding::Decode as _;
 use ssh_jit::client::agent::{Agent, AgentError};
 use ssh_jit::client::certificate::{Checked, Expected, Surprise, check, told};
 use ssh_jit::config::{ClientConfig, ServiceConfig};
+use ssh_jit::domain::facts::{self, MOST, Message};
 use ssh_jit::domain::key::PublicKey;
 use ssh_jit::domain::passkey::Assertion;
 use ssh_jit::domain::policy::{EMERGENCY_LONGEST, MOST_PRINCIPALS, Policy};
 use ssh_jit::domain::sshsig::{Expect, SshSig};
 use ssh_jit::domain::statement::{self, Statement};
 use ssh_jit::domain::time::{LONGEST, Timestamp};
+use ssh_jit::domain::verify::VerifiedSet;
+use ssh_jit::domain::webhook::{AHEAD_BY, Delivery, LONGEST_BODY};
 use ssh_jit::store::journal::Journal;
 
 use strict::Once;
@@ -29,7 +32,7 @@ use surroundings::{Web, with_file, with_web};
 pub type Property = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Property); 11] = [
+pub const TARGETS: [(&str, Property); 12] = [
     ("public_key", public_key),
     ("certificate", certificate),
     ("sshsig", sshsig),
@@ -40,8 +43,34 @@ pub const TARGETS: [(&str, Property); 11] = [
     ("configuration", configuration),
     ("agent", agent),
     ("journal", journal),
+    ("webhook", webhook),
     ("http", http),
 ];
+
+/// Whatever a source signs: it speaks of its own names, of each once, of none for longer than a month, and of nothing
+/// that another reader would not find there; and it counts only as signed.
+pub fn webhook(input: &[u8]) {
+    let (source, now) = (genuine::source(), Timestamp::from_unix(1_795_341_718));
+    let check = |delivery: &Delivery| Message::check(delivery, Some(&source), &[], &VerifiedSet::new(0));
+    let delivery = genuine::delivery(input);
+    let Ok(message) = check(&delivery) else { return };
+    let other = Delivery { body: [input, b" "].concat(), ..delivery.clone() };
+    assert!(check(&other).is_err(), "nobody signed this");
+    // What is only skipped may be a number that no reader holds.
+    let Ok(body) = serde_json::from_slice::<Value>(input) else { return };
+    let lines = body["data"]["facts"].as_array().expect("facts");
+    assert_eq!(message.names().count(), lines.len());
+    assert!(lines.len() <= MOST && input.len() <= LONGEST_BODY);
+    for (name, line) in message.names().flat_map(|name| lines.iter().map(move |line| (name, line))) {
+        assert!(name.as_str().starts_with("oncall:") || name.as_str() == "incident:INC-7", "{name}");
+        if line["name"] != name.as_str() {
+            continue;
+        }
+        let said = message.says(name).expect("it speaks of it");
+        assert_eq!(said.as_ref().map(|fact| fact.value.as_str()), line["value"].as_str());
+        assert!(said.is_none_or(|fact| fact.until.since(now) <= facts::LONGEST + AHEAD_BY));
+    }
+}
 
 /// A key has one spelling, and ssh-key reads the same key in it.
 pub fn public_key(input: &[u8]) {
@@ -298,6 +327,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             vec![genuine::wire(&[&list]), genuine::wire(&[&[12, 0, 0, 0, 0]]), genuine::wire(&[&[5]])]
         }
         "journal" => vec![genuine::journal().0.into_bytes()],
+        "webhook" => genuine::webhooks().iter().map(|body| body.as_bytes().to_vec()).collect(),
         "http" => surroundings::requests(),
         other => panic!("there is no target {other}"),
     }

@@ -61,8 +61,10 @@ fn properties_hold_of_many_mutations() {
 #[test]
 fn what_is_genuine_is_taken() {
     use ssh_jit::client::certificate::told;
+    use ssh_jit::domain::facts::Message;
     use ssh_jit::domain::policy::Policy;
     use ssh_jit::domain::statement::{Approval, BreakGlass, Session, parse};
+    use ssh_jit::domain::verify::VerifiedSet;
 
     let all = genuine::statements();
     let text = |kind| all.iter().find(|(one, _)| *one == kind).expect("every kind").1.as_bytes();
@@ -71,6 +73,10 @@ fn what_is_genuine_is_taken() {
     parse::<Session>(text(Kind::Session)).expect("a session");
     told(&genuine::certified(&genuine::unsigned_certificate())).expect("a certificate");
     Policy::parse(&genuine::policy()).expect("a policy");
+    for body in genuine::webhooks() {
+        let delivery = genuine::delivery(body.as_bytes());
+        Message::check(&delivery, Some(&genuine::source()), &[], &VerifiedSet::new(0)).expect("a message");
+    }
     genuine::passkey_sshsig(5, [0; 4], b"", genuine::client_data().as_bytes()).expect("a signature");
 }
 
