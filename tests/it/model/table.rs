@@ -3,13 +3,11 @@
 //! approval and before the claim, and found again.
 
 use super::world::{Ask, Policy, Quorum, Role, TICKET, When};
-use super::{Run, Step, World};
+use super::{LAST, Run, Step, World};
 
 const CAROL: usize = 2;
 const DAN: usize = 3;
 const FRANK: usize = 4;
-/// The last of up to ten requests, whatever their number.
-const LAST: usize = 2519;
 
 /// How a condition is lost and found, and what alice is told without it: at the request, at the last approval (where
 /// people are asked at all) and at the claim.
