@@ -43,7 +43,12 @@ automatic = {{ max = "1h", when = {{ ticket = "OPS-[0-9]+", ticket_check = "trac
     }
 
     fn bench(&self) -> Bench {
+        self.bench_with(Self::allowed())
+    }
+
+    fn bench_with(&self, config: TicketCheckConfig) -> Bench {
         let mut bench = Bench::unstarted();
+        bench.settings.ticket_checks.insert("tracker".parse().unwrap(), config);
         bench.start(&self.policy()).expect("a service that starts");
         bench
     }
@@ -86,8 +91,9 @@ fn a_ticket_that_is_not_good_gives_nothing() {
         let refused = ask(&bench, "strict", "OPS-12");
         assert_eq!(refused.code(), "conditions", "{words}");
         assert!(refused.body.contains(words), "{words}: {refused:?}");
-        let queue = bench.get("/v1/requests?list=pending", &bench.session("carol")).ok();
-        assert_eq!(queue.json(), json!([]), "{words}: nobody is bothered");
+        let queue = bench.get("/v1/requests?list=pending", &bench.session("carol")).ok().json();
+        let bothers = |request: &serde_json::Value| request["role"] == "strict";
+        assert!(!queue.as_array().unwrap().iter().any(bothers), "{words}: nobody is bothered: {queue}");
         let manual = ask(&bench, "quick", "OPS-12");
         assert_eq!(state(manual), "requested", "{words}");
         bench.advance(3600);
@@ -108,7 +114,7 @@ fn no_redirect_is_followed() {
     let (tracker, elsewhere) = (Tracker::new(), Tracker::new());
     let mut bench = Bench::unstarted();
     let secret = ("authorization".parse().unwrap(), "Bearer 5ecret".parse().unwrap());
-    let config = TicketCheckConfig { header_file: None, tls_ca: None, header: Some(secret), authorities: None };
+    let config = TicketCheckConfig { header: Some(secret), ..Tracker::allowed() };
     bench.settings.ticket_checks.insert("tracker".parse().unwrap(), config);
     let unfit = bench.start(&policy()).expect_err("it must not start").to_string();
     assert!(unfit.contains("ticket_checks.tracker: the policy has no [ticket_checks.tracker]"), "{unfit}");
@@ -122,6 +128,22 @@ fn no_redirect_is_followed() {
         "{heard}"
     );
     assert!(!format!("{:?}", bench.settings).contains("5ecret"));
+}
+
+/// W06: what stands in a policy leads to nothing that only the service can reach, unless its operator says so.
+#[test]
+fn addresses_inside_are_not_asked() {
+    let tracker = Tracker::new();
+    let elsewhere = TicketCheckConfig { allow: vec!["10.0.0.0/8".parse().unwrap()], ..TicketCheckConfig::default() };
+    let mut unsaid = Bench::unstarted();
+    unsaid.start(&tracker.policy()).expect("a service that starts");
+    for bench in [unsaid, tracker.bench_with(elsewhere)] {
+        let refused = ask(&bench, "strict", "OPS-12");
+        assert!(refused.code() == "conditions" && refused.body.contains("could not be checked"), "{refused:?}");
+        assert_eq!(state(ask(&bench, "quick", "OPS-12")), "requested");
+    }
+    assert_eq!(tracker.heard(), Vec::<String>::new());
+    assert_eq!(state(ask(&tracker.bench(), "strict", "OPS-12")), "requested");
 }
 
 /// It is looked up again at the decision and at the claim, but not within a minute of an answer.

@@ -2,18 +2,20 @@
 //! what matters in the moment that matters: so here each condition is lost before the request, before the last
 //! approval and before the claim, and found again.
 
+use super::steps::{LAST, Step};
 use super::world::{Ask, Policy, Quorum, Role, TICKET, When};
-use super::{LAST, Run, Step, World};
+use super::{Run, World};
 
 const CAROL: usize = 2;
 const DAN: usize = 3;
 const FRANK: usize = 4;
 
-/// How a condition is lost and found, and what alice is told without it: at the request, at the last approval (where
+/// How a condition is lost and found, and what is said without it: at the request, at the last approval (where
 /// people are asked at all) and at the claim.
 struct Row {
     name: &'static str,
     policy: Policy,
+    who: (&'static str, usize),
     approvers: &'static [usize],
     seconds: i64,
     lose: Vec<Step>,
@@ -24,7 +26,8 @@ struct Row {
 impl Row {
     /// Of a role that may be had for an hour, once carol approves.
     fn new(name: &'static str, role: Role, lose: Step, find: Step, told: [&'static str; 3]) -> Self {
-        Self { name, policy: one(role), approvers: &[CAROL], seconds: 3600, lose: vec![lose], find: vec![find], told }
+        let (who, approvers, lose, find) = (("alice", 0), &[CAROL], vec![lose], vec![find]);
+        Self { name, policy: one(role), who, approvers, seconds: 3600, lose, find, told }
     }
 
     /// Of one that may be had for ten minutes without asking.
@@ -63,8 +66,8 @@ fn one(role: Role) -> Policy {
     Policy { roles: [role, Role::default(), Role::default()], ..Policy::default() }
 }
 
-fn ask(seconds: i64) -> Step {
-    Step::Ask(Ask { person: "alice", role: 0, seconds, start: 0, extends: None, ticket: Some(TICKET) })
+fn ask((person, role): (&'static str, usize), seconds: i64) -> Step {
+    Step::Ask(Ask { person, role, seconds, start: 0, extends: None, ticket: Some(TICKET) })
 }
 
 fn approve(by: usize, one: usize) -> Step {
@@ -125,6 +128,10 @@ fn policies() -> Vec<Row> {
             ..Row::policy("key", Policy { dan_revoked: true, ..plain }, ["requested", "revoked-key", "revoked-key"])
         },
         Row {
+            who: ("dan", 1),
+            ..Row::policy("requester's key", Policy { dan_revoked: true, ..plain }, ["revoked-key"; 3])
+        },
+        Row {
             find: vec![Step::Policy(plain), approve(FRANK, 0)],
             ..Row::policy("second approver", quorum(Quorum::Two), asked)
         },
@@ -135,7 +142,7 @@ fn policies() -> Vec<Row> {
             ..Row::policy("agreement", quorum(Quorum::Agree), asked)
         },
         Row {
-            lose: vec![Step::Policy(one(capped)), ask(7200), approve(CAROL, LAST), claim(LAST)],
+            lose: vec![Step::Policy(one(capped)), ask(("alice", 0), 7200), approve(CAROL, LAST), claim(LAST)],
             ..Row::policy("day", plain, ["daily-max"; 3])
         },
         Row {
@@ -150,7 +157,7 @@ fn walk(world: &World, row: &Row, stage: usize) {
     let (name, mut run) = (row.name, Run::new(world, &row.policy));
     let to_claim = |one| {
         let approvals = row.approvers.iter().map(move |by| approve(*by, one));
-        [ask(row.seconds)].into_iter().chain(approvals).chain([claim(one)]).collect::<Vec<_>>()
+        [ask(row.who, row.seconds)].into_iter().chain(approvals).chain([claim(one)]).collect::<Vec<_>>()
     };
     let steps = to_claim(0);
     let at = [0, steps.len() - 2, steps.len() - 1][stage];
@@ -174,30 +181,64 @@ fn nothing_is_given_while_a_condition_is_missing() {
     }
 }
 
-/// Sequences lead to what matters.
-#[test]
-fn a_sequence_that_leads_somewhere() {
-    let world = World::new();
-    let two = Role { quorum: Quorum::Two, ..Role::default() };
-    let mut run = Run::new(&world, &one(two));
-    let before = world.bench.events().len();
-    let ask = Ask { person: "alice", role: 0, seconds: 3600, start: 900, extends: None, ticket: None };
-    let told = [
-        (Step::Ask(ask), "requested"),
-        (Step::Approve { by: CAROL, one: 0, seconds: 1800 }, "requested"),
-        (approve(DAN, 0), "approved"),
-        (claim(0), "too-early"),
-        (Step::Wait(900), ""),
-        (claim(0), "claimed"),
-        (Step::Extend { one: 0, seconds: 600 }, "requested"),
-        (Step::Policy(Policy { carol_left: true, ..one(two) }), ""),
-        (claim(0), "not-approver"),
-        (Step::Return { one: 0 }, "returned"),
-    ];
-    for (step, told) in &told {
+/// Takes steps, each of which must be told so; nothing where there is nothing to tell.
+fn told(run: &mut Run<'_>, steps: &[(Step, &str)]) {
+    for (step, told) in steps {
         let answer = run.take(std::slice::from_ref(step));
         assert!(told.is_empty() || answer == *told, "{step:?}: {answer}");
     }
+}
+
+/// A later start, an extension, and a policy that changes; what was given back is not extended.
+#[test]
+fn a_sequence_that_leads_somewhere() {
+    let world = World::new();
+    let two = one(Role { quorum: Quorum::Two, ..Role::default() });
+    let ask = Ask { person: "alice", role: 0, seconds: 3600, start: 900, extends: None, ticket: None };
+    let before = world.bench.events().len();
+    told(
+        &mut Run::new(&world, &two),
+        &[
+            (Step::Ask(ask), "requested"),
+            (Step::Approve { by: CAROL, one: 0, seconds: 1800 }, "requested"),
+            (approve(DAN, 0), "approved"),
+            (claim(0), "too-early"),
+            (Step::Wait(900), ""),
+            (claim(0), "claimed"),
+            (Step::Extend { one: 0, seconds: 600 }, "requested"),
+            (approve(CAROL, 1), "requested"),
+            (approve(DAN, 1), "approved"),
+            (Step::Policy(Policy { carol_left: true, ..two }), ""),
+            (claim(0), "not-approver"),
+            (Step::Policy(two), ""),
+            (Step::Return { one: 0 }, "returned"),
+            (claim(1), "not-extendable"),
+        ],
+    );
     let story = world.bench.story(before);
     assert_eq!(story.iter().filter(|event| *event == "claimed" || *event == "returned").count(), 2);
+}
+
+/// What hangs on a fact ends with it, unless it would be given without.
+#[test]
+fn access_ends_with_its_fact() {
+    let world = World::new();
+    let automatic = Some(When { on_call: true, ..ANY });
+    let mut run = Run::new(&world, &one(Role { automatic, ..Role::default() }));
+    told(
+        &mut run,
+        &[
+            (ask(("alice", 0), 900), "requested"),
+            (approve(CAROL, 0), "approved"),
+            (on_call(0), ""),
+            (claim(0), "claimed"),
+            (ask(("alice", 0), 900), "approved"),
+            (claim(1), "claimed"),
+            (NOBODY, ""),
+            (claim(0), "claimed"),
+            (claim(1), "not-approved"),
+            (Step::Return { one: 1 }, "not-active"),
+        ],
+    );
+    run.end().unwrap_or_else(|e| panic!("{e}"));
 }
