@@ -13,7 +13,8 @@ tools=$(realpath -m "${CARGO_TARGET_DIR:-target}/tools-$deny_version")
 
 tools() {
     # OpenSSH is the judge in the tests: real agents, real servers, ssh-keygen.
-    need ssh-keygen=openssh-client ssh-agent=openssh-client sshd=openssh-server git=git
+    need ssh-keygen=openssh-client ssh-agent=openssh-client sshd=openssh-server git=git \
+        rsync=rsync
     need_rust
     # Not worth asking anybody for: what they bring is skipped or built without them.
     if may_install; then

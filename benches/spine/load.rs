@@ -73,18 +73,34 @@ pub(crate) fn once(address: SocketAddr, call: &Call) -> Vec<u8> {
     on_one_thread(async { Connection::open(address).await.call(call).await.to_vec() })
 }
 
-/// Makes the same call on so many connections at once; gives the moment when the last one was answered.
-pub(crate) fn all_at_once(address: SocketAddr, count: usize, call: &Call) -> Instant {
+/// Makes each call on a connection of its own, all at once; gives the moments of their answers, in the same order.
+pub(crate) fn answered(address: SocketAddr, calls: Vec<Call>) -> Vec<Instant> {
     on_one_thread(async move {
-        let mut waiting = JoinSet::new();
-        for _ in 0..count {
-            let (mut connection, call) = (Connection::open(address).await, Arc::clone(call));
-            waiting.spawn(async move {
+        let mut waiting = Vec::with_capacity(calls.len());
+        for call in calls {
+            let mut connection = Connection::open(address).await;
+            waiting.push(tokio::spawn(async move {
                 connection.call(&call).await;
-            });
+                Instant::now()
+            }));
         }
-        waiting.join_all().await;
-        Instant::now()
+        let mut moments = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            moments.push(answer.await.expect("an answer"));
+        }
+        moments
+    })
+}
+
+/// Makes one call after the other on one connection; gives the moments when they were sent.
+pub(crate) fn sent(address: SocketAddr, calls: &[Call]) -> Vec<Instant> {
+    on_one_thread(async {
+        let (mut connection, mut moments) = (Connection::open(address).await, Vec::with_capacity(calls.len()));
+        for call in calls {
+            moments.push(Instant::now());
+            connection.call(call).await;
+        }
+        moments
     })
 }
 

@@ -1,8 +1,9 @@
 //! How fast the spine is: a request, an approval and a claim, each its own signed call to the real
 //! server in another process, on SQLite, over plain HTTP on loopback. Also what commands cost people.
 //!
-//! `scripts/bench.sh [PART]...` runs it; the parts are `policy`, `commands`, `bare`, `lives`, `claims` and `pages`. The load comes
-//! from the same machine, so figures compare within one run only.
+//! `scripts/bench.sh [PART]...` runs it; the parts are `policy`, `commands`, `bare`, `lives`, `claims`, `waiting` and
+//! `pages`; and `million`, which runs only when it is named: it stores 10^6 requests first. The load comes from the
+//! same machine, so figures compare within one run only.
 
 mod bare;
 mod commands;
@@ -11,6 +12,7 @@ mod pages;
 mod policy;
 mod server;
 mod statements;
+mod waiting;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ use statements::{Cast, Life};
 /// One person may have 20 requests waiting, so a batch of claims needs many people.
 const PEOPLE: usize = 300;
 const BATCH: usize = PEOPLE * 20;
+/// What a service may hold after years.
+const MILLION: usize = 1_000_000;
 /// Calls in flight, and how many claims of a batch are made with them.
 const LEVELS: [(usize, usize); 3] = [(1, 600), (8, 2000), (64, BATCH - 2600)];
 
@@ -69,12 +73,22 @@ fn main() {
     if wanted("lives") {
         lives(&server, &cast, costs);
     }
-    drop(server);
+    if wanted("waiting") {
+        waiting::run(&server, &cast);
+    }
+    if args.iter().any(|arg| arg == "million") {
+        fill(&server, &cast, MILLION);
+        drop(server);
+        claims(&service, &cast, costs, MILLION);
+    } else {
+        drop(server);
+    }
     if wanted("claims") {
-        claims(&service, &cast, costs);
+        claims(&service, &cast, costs, 0);
     }
     if wanted("pages") {
         let other = service.with_file_name("pages");
+        let mut cast = Cast::new(pages::QUEUED / 16, "");
         commands::init(&other, &cast.policy);
         let server = Server::serve(&other);
         cast.instance = server.instance.clone();
@@ -115,7 +129,19 @@ fn lives(server: &Server, cast: &Cast, costs: Costs) {
     }
 }
 
-fn claims(service: &Path, cast: &Cast, costs: Costs) {
+/// Stores so many requests, each approved and claimed.
+fn fill(server: &Server, cast: &Cast, count: usize) {
+    let begin = Instant::now();
+    for done in (0..count).step_by(BATCH) {
+        let jobs = cast.lives(BATCH.min(count - done)).iter().map(|life| life.whole(cast)).collect();
+        load::run(server.address, 64, jobs);
+        eprint!("\r{} of {count} requests stored, {:.0} s", done + BATCH, begin.elapsed().as_secs_f64());
+    }
+    eprintln!();
+}
+
+/// Claims in a database that holds so many requests.
+fn claims(service: &Path, cast: &Cast, costs: Costs, stored: usize) {
     let mut server = Server::serve(service);
     let approved = approved(&server, cast);
     claim("claims, warm", &server, cast, approved, costs.sum(2));
@@ -132,7 +158,7 @@ fn claims(service: &Path, cast: &Cast, costs: Costs) {
     server = Server::serve(service);
     let approved = self::approved(&server, cast);
     claim("claims, nothing remembered", &server, cast, approved, costs.sum(4));
-    println!("\nstart to listening, with {} requests in the database: {}", 2 * BATCH, millis(start));
+    println!("\nstart to listening, with {} requests in the database: {}", stored + 2 * BATCH, millis(start));
     println!("memory after {BATCH} claims: {memory:.1} MiB");
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Life {
     request: Digest,
     subject: Signer,
     pub(crate) ask: Call,
-    approve: Call,
+    pub(crate) approve: Call,
 }
 
 impl Signer {

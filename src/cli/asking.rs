@@ -109,14 +109,24 @@ pub(super) fn keep(person: &Person<'_>, asked: &Asked) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says who is waited for.
+/// Says who is waited for, and how many of them must agree, where one is not enough.
 pub(super) fn announce(person: &Person<'_>, view: &RequestView) -> Result<(), Failure> {
     if let StateView::Requested { decide_by, .. } = &view.state {
         let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
         let (names, until) = (names.join(", "), time(*decide_by, person.now()?));
-        person.context.ui.say(format_args!("waiting for {names}... (request {}; lapses {until})", view.id));
+        let several = view.terms.as_ref().is_some_and(|terms| terms.approvals > 1);
+        let needs = if several { format!("{}; ", needed(view)) } else { String::new() };
+        person.context.ui.say(format_args!("waiting for {names}... ({needs}request {}; lapses {until})", view.id));
     }
     Ok(())
+}
+
+/// How many of those who may approve must: `2 of 3`, or list by list, `1 of dba and 1 of security`.
+pub(super) fn needed(view: &RequestView) -> String {
+    match view.terms.as_ref() {
+        Some(terms) if terms.needs.len() > 1 => terms.needs.join(" and "),
+        terms => format!("{} of {}", terms.map_or(0, |terms| terms.approvals), view.approvers.len()),
+    }
 }
 
 /// When the request will have lapsed, whatever happens.

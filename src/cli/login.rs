@@ -154,10 +154,10 @@ pub(super) fn proceed(person: &Person<'_>, asked: Asked, no_wait: bool) -> Resul
     let ui = &person.context.ui;
     if let StateView::Requested { decide_by, .. } = &view.state {
         let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
-        let needed = view.terms.as_ref().map_or(0, |t| t.approvals);
         let until = time(*decide_by, person.now()?);
         ui.say(format_args!("asked for {} as {}: request {}", pending.role, person.name, pending.id));
-        ui.say(format_args!("{needed} of {} must approve: {}; lapses {until}", names.len(), names.join(", ")));
+        let needed = asking::needed(&view);
+        ui.say(format_args!("{needed} must approve: {}; lapses {until}", names.join(", ")));
         if no_wait {
             return Ok(left_pending(person, &pending, "requested"));
         }

@@ -1,7 +1,7 @@
 //! `ssh-jit show`: one request and everything that happened to it.
 
 use crate::domain::event::Event;
-use crate::domain::names::HostName;
+use crate::domain::names::{HostName, PersonName};
 use crate::domain::text::visible;
 use crate::domain::time::{Seconds, Timestamp};
 use crate::wire::{RequestView, StateView};
@@ -59,8 +59,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         Some((None, needs)) => ui.out(format_args!("  takes      {needs}")),
         None => {}
     }
-    let names: Vec<String> = view.approvers.iter().map(ToString::to_string).collect();
-    ui.out(format_args!("  may decide {}", names.join(", ")));
+    ui.out(format_args!("  may decide {}", names(&view.approvers)));
+    for step in &view.ahead {
+        let (again, at) = (if step.again { " again" } else { "" }, time(step.at, now));
+        ui.out(format_args!("  or else    {} told{again} {at}", names(&step.people)));
+    }
+    if let StateView::Requested { decide_by, .. } = &view.state {
+        ui.out(format_args!("  lapses     {} if nobody decides", time(*decide_by, now)));
+    }
     for decision in &view.decisions {
         let comment = visible(decision.comment.as_str());
         ui.out(format_args!("  {} by {} for {} \"{comment}\"", decision.decision, decision.person, decision.seconds));
@@ -69,6 +75,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         ui.out(format_args!("  {}  {}", time(event.at.second(), now), story(event)));
     }
     Ok(Exit::Done)
+}
+
+fn names(people: &[PersonName]) -> String {
+    people.iter().map(PersonName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// What a request extends, and how long access lasts in all when it is extended by so much now.

@@ -10,9 +10,11 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
-use crate::service::{ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
+use crate::service::{
+    Ahead, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent,
+};
 use crate::wire::{
-    Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, PasskeyView,
+    AheadView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, PasskeyView,
     ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
 };
 
@@ -61,8 +63,13 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         from: info.peer,
         approvers: info.approvers.clone(),
         decisions: info.decisions.iter().map(decision).collect(),
+        ahead: info.ahead.iter().map(ahead).collect(),
         events,
     }
+}
+
+fn ahead(step: &Ahead) -> AheadView {
+    AheadView { at: step.at, again: step.again, people: step.people.clone() }
 }
 
 /// Why a request that is open cannot be had as things are.

@@ -58,7 +58,7 @@ pub use log::{SignedHead, StoredEvent};
 pub use notices::ChannelInfo;
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
-pub use reading::{EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
+pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
 pub use sessions::{Caller, Holder, Opened};
 pub use waiters::Topic;
 

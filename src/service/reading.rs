@@ -15,7 +15,7 @@ use crate::domain::time::{Patience, Timestamp};
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::store::requests::{self, Filter, Scope, Stored};
-use crate::store::{StoreError, Tx, certificates, emergencies, facts, passkeys, statements};
+use crate::store::{StoreError, Tx, certificates, emergencies, facts, outbox, passkeys, statements};
 
 use super::cases::terms;
 use super::circumstances::{Around, Origin};
@@ -59,6 +59,19 @@ pub struct RequestInfo {
     pub extended: Option<Extended>,
     /// What extends it, the newest first; only where one request is read.
     pub extended_by: Vec<RequestId>,
+    /// Who is told if nobody decides, the next first; only where one request is read.
+    pub ahead: Vec<Ahead>,
+}
+
+/// Who is told of a request if nobody has decided by then.
+#[derive(Debug, Clone)]
+pub struct Ahead {
+    /// When.
+    pub at: Timestamp,
+    /// Whether it is those who heard of it before.
+    pub again: bool,
+    /// Who.
+    pub people: Vec<PersonName>,
 }
 
 impl RequestInfo {
@@ -213,13 +226,14 @@ impl Service {
     /// One request, and its events. Unknown and forbidden are one answer.
     pub async fn request(&self, caller: &Caller, id: &RequestId) -> Result<(RequestInfo, Vec<Event>), Error> {
         let (wanted, now) = (id.clone(), self.now().second());
-        let (stored, leaves, links) = self
+        let (stored, leaves, links, steps) = self
             .store
             .read(move |tx| {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
                 let asked = stored.signed.claims()?;
                 let links = (extensions::extended(tx, &asked, now)?, extensions::extended_by(tx, &asked)?);
-                Ok::<_, Error>((stored, crate::store::events::of_request(tx, &wanted)?, links))
+                let leaves = crate::store::events::of_request(tx, &wanted)?;
+                Ok::<_, Error>((stored, leaves, links, outbox::steps(tx, &wanted)?))
             })
             .await?;
         let policy = self.policy();
@@ -230,6 +244,9 @@ impl Service {
             info = self.info_of(&policy, stored)?;
         }
         (info.extended, info.extended_by) = links;
+        if matches!(info.state, State::Requested { .. }) {
+            info.ahead = steps.into_iter().map(|step| ahead(&policy, &info, step)).collect();
+        }
         if !may_see(&policy, caller, &info) {
             return Err(Refusal::UnknownRequest.into());
         }
@@ -347,6 +364,7 @@ impl Service {
             peer: stored.peer,
             extended: None,
             extended_by: Vec::new(),
+            ahead: Vec::new(),
             request,
             signed: stored.signed,
         })
@@ -370,6 +388,15 @@ fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyI
 
 /// The requester, those who may decide, auditors and administrators; and who is of such a group by a
 /// provider's word.
+/// What a step that was noted for this request will be, as the policy names people now.
+fn ahead(policy: &Policy, info: &RequestInfo, (step, at): (outbox::Step, Timestamp)) -> Ahead {
+    let (first, behind) = policy.deciders(&info.request.role, &info.request.person);
+    let again = step == outbox::Step::Remind;
+    let mut people = if again { first } else { behind };
+    people.retain(|person| info.waits_for(person));
+    Ahead { at, again, people }
+}
+
 fn may_see(policy: &Policy, caller: &Caller, info: &RequestInfo) -> bool {
     let role = policy.roles().get(&info.request.role);
     info.request.person == caller.person

@@ -178,9 +178,14 @@ pub fn due(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<(RequestId
     let sql = "SELECT request, step FROM reminders WHERE due <= ?1 ORDER BY due, request LIMIT ?2";
     tx.query(sql, &[now.unix().into(), i64::from(limit).into()], |row| {
         let id = row.text(0)?;
-        let step = if row.text(1)? == Step::Remind.as_str() { Step::Remind } else { Step::Escalate };
-        Ok((id.parse().map_err(|_| StoreError::nonsense("reminders", &id, "request"))?, step))
+        Ok((id.parse().map_err(|_| StoreError::nonsense("reminders", &id, "request"))?, step(row, 1)?))
     })
+}
+
+/// What will be done if nobody decides on a request, and when, in that order.
+pub fn steps(tx: &mut Tx<'_>, id: &RequestId) -> Result<Vec<(Step, Timestamp)>, StoreError> {
+    let sql = "SELECT step, due FROM reminders WHERE request = ?1 ORDER BY due";
+    tx.query(sql, &[id.as_str().into()], |row| Ok((step(row, 0)?, Timestamp::from_unix(row.int(1)?))))
 }
 
 /// Takes a reminder. Gives whether it was there.
@@ -193,6 +198,10 @@ pub fn take(tx: &mut Tx<'_>, id: &RequestId, step: Step) -> Result<bool, StoreEr
 pub fn is_to_escalate(tx: &mut Tx<'_>, id: &RequestId) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM reminders WHERE request = ?1 AND step = 'escalate'";
     Ok(tx.first(sql, &[id.as_str().into()], |_| Ok::<_, StoreError>(()))?.is_some())
+}
+
+fn step(row: &Row<'_>, column: usize) -> Result<Step, StoreError> {
+    Ok(if row.text(column)? == Step::Remind.as_str() { Step::Remind } else { Step::Escalate })
 }
 
 /// A row that makes no sense is read as far as it does: it must not stand in the way of the others.

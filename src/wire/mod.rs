@@ -139,9 +139,22 @@ pub struct RequestView {
     pub from: Option<IpAddr>,
     pub approvers: Vec<PersonName>,
     pub decisions: Vec<DecisionView>,
+    /// Who is told if nobody decides; only where one request is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<AheadView>,
     /// What happened, oldest first; only where one request is shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+}
+
+/// Who is told of a request if nobody has decided by then.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct AheadView {
+    pub at: Timestamp,
+    /// Whether it is those who heard of it before.
+    pub again: bool,
+    pub people: Vec<PersonName>,
 }
 
 /// A policy that was in force once, or is.

@@ -550,6 +550,31 @@ fn without_channels_nothing_is_written() {
     assert_eq!(bench.get("/v1/channels", &bench.session("erin")).ok().json(), json!([]));
 }
 
+/// What happens when nobody acts is shown while it waits: who is told, and when.
+#[test]
+fn what_comes_if_nobody_decides_is_shown() {
+    let policy = with_addresses().replace("[roles.web]\n", "[roles.web]\nescalate_to = [\"olga\"]\n");
+    let told = Told::with(&policy);
+    let asked = told.bench.ask("alice", "web", &json!({}));
+    let (bearer, path) = (told.bench.session("alice"), format!("/v1/requests/{}", asked.id));
+    let ahead = || told.bench.get(&path, &bearer).ok().json()["ahead"].clone();
+    let again = json!({ "at": told.bench.at(300), "again": true, "people": ["carol", "dan", "frank"] });
+    let behind = json!({ "at": told.bench.at(900), "again": false, "people": ["olga"] });
+    assert_eq!(ahead(), json!([again, behind]));
+    let mut carol = Browser::new(1);
+    carol.enrols(&told.bench, "carol", &json!({})).ok();
+    carol.signs_in(&told.bench, "carol").ok();
+    let page = carol.opens(&told.bench, &format!("/requests/{}", asked.id)).ok().body;
+    for words in ["If nobody does, it is told again to carol, dan and frank ", "If nobody does, it is told to olga "] {
+        assert!(page.contains(words), "{page}");
+    }
+    told.bench.advance(300);
+    told.bench.sweep();
+    assert_eq!(ahead(), json!([behind]));
+    told.bench.approve("dan", &asked).ok();
+    assert_eq!(ahead(), json!(null), "it waits no longer");
+}
+
 /// The pages say who cannot have heard.
 #[test]
 fn the_pages_say_that_nobody_was_told() {

@@ -11,7 +11,7 @@ use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision};
 use crate::domain::text::visible;
 use crate::domain::time::{Patience, Seconds, Timestamp};
-use crate::service::{Caller, Extended, FactInfo, History, Listed, RequestInfo, RoleUsage};
+use crate::service::{Ahead, Caller, Extended, FactInfo, History, Listed, RequestInfo, RoleUsage};
 
 use super::{Frame, ago, joined, listed, times};
 
@@ -50,6 +50,8 @@ pub(in super::super) struct Request {
     others: String,
     stand: Stand,
     form: Option<Form>,
+    /// Who is told if nobody decides, and when.
+    ahead: Vec<(String, Timestamp)>,
     granted: Option<Granted>,
     decisions: Vec<Decided>,
     next: Option<RequestId>,
@@ -83,6 +85,11 @@ enum Stand {
     Decided,
     /// They see it for another reason.
     Reader,
+}
+
+/// `again to carol and dan`
+fn told(step: &Ahead) -> String {
+    format!("{}to {}", if step.again { "again " } else { "" }, listed(&step.people))
 }
 
 /// One line of comparison: a mark, a word for those who cannot see marks, and the fact.
@@ -179,6 +186,7 @@ impl Request {
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
             form,
+            ahead: info.ahead.iter().map(|step| (told(step), step.at)).collect(),
             decisions: info.decisions.iter().map(Decided::of).collect(),
             next,
             waiting: queue.of,

@@ -195,6 +195,24 @@ fn two_must_approve_the_vault() {
     );
 }
 
+/// Whose word is missing is said list by list.
+#[test]
+fn lists_that_must_agree_are_named() {
+    let mut world = World::new();
+    let agree = "agree = [{ of = [\"dba\"], approvals = 1 }, { of = [\"sre\"], approvals = 1 }]";
+    let policy = world.usual_policy().replace("approvers = [\"dba\"]\napprovals = 2", agree);
+    assert!(policy.contains(agree));
+    world.load_policy(&policy);
+    let alice = world.as_("alice");
+    let asked = alice.run(&["login", "vault", "--reason", "rotate the root token", "--no-wait"]);
+    let told = "ssh-jit: 1 of dba and 1 of sre must approve: bob, carol, dan; lapses ";
+    assert!(asked.stderr.contains(told), "{asked:?}");
+    let mut runs = alice.spawn(&["run", "vault", "--reason", "rotate the root token", "--", "true"]);
+    runs.wait_for("waiting for bob, carol, dan... (1 of dba and 1 of sre; request ");
+    runs.signal(Signal::INT);
+    runs.end();
+}
+
 #[test]
 fn a_denial_says_why() {
     let world = World::new();

@@ -50,6 +50,8 @@ fn show_tells_the_whole_story() {
     let world = World::new();
     let (alice, carol) = (world.as_("alice"), world.as_("carol"));
     let id = alice.ask(&ASKED);
+    let waits = alice.run(&["show", &id]).good().stdout;
+    assert!(waits.lines().any(|l| l.starts_with("  lapses     ") && l.ends_with(" if nobody decides")), "{waits}");
     carol.run(&["approve", &id, "--for", "30m", "--comment", "enough"]).good();
     alice.run(&["login", &id]).good();
     alice.run(&["show", &id]).is(

@@ -60,15 +60,20 @@ fn ssh_inside_has_access_and_ssh_outside_has_none() {
 
 /// Programs that start ssh by themselves find the certificate like any other key.
 #[test]
-fn scp_copies() {
+fn scp_and_rsync_copy() {
     let world = world();
     let alice = world.as_("alice").env("XDG_RUNTIME_DIR", world.path("runtime"));
     let host = world.host("db1", &["db-prod@db1"]);
     fs::write(world.path("source"), "rows").unwrap();
     let (config, from) = (host.ssh("", "db1").swap_remove(2), world.path("source").display().to_string());
-    let to = format!("db1:{}", world.path("target").display());
-    alice.run(&command(&["scp", "-O", "-q", "-F", &config, &from, &to])).good();
-    assert_eq!(fs::read_to_string(world.path("target")).unwrap(), "rows");
+    let (over, to) = (format!("ssh -F {config}"), |name| format!("db1:{}", world.path(name).display()));
+    for (name, copy) in [
+        ("by-scp", &["scp", "-O", "-q", "-F", &config, &from, &to("by-scp")][..]),
+        ("by-rsync", &["rsync", "-e", &over, &from, &to("by-rsync")][..]),
+    ] {
+        alice.run(&command(copy)).good();
+        assert_eq!(fs::read_to_string(world.path(name)).unwrap(), "rows", "{name}");
+    }
     nothing_is_left(&world);
 }
 
