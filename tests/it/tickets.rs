@@ -48,7 +48,7 @@ automatic = {{ max = "1h", when = {{ ticket = "OPS-[0-9]+", ticket_check = "trac
 
     fn bench_with(&self, config: TicketCheckConfig) -> Bench {
         let mut bench = Bench::unstarted();
-        bench.settings.ticket_checks.insert("tracker".parse().unwrap(), config);
+        bench.settings.ticket_checks.insert("tracker".parse().expect("a name"), config);
         bench.start(&self.policy()).expect("a service that starts");
         bench
     }
