@@ -6,9 +6,11 @@ use super::steps::{LAST, Step};
 use super::world::{Ask, Policy, Quorum, Role, TICKET, When};
 use super::{Run, World};
 
+const ALICE: usize = 0;
 const CAROL: usize = 2;
 const DAN: usize = 3;
 const FRANK: usize = 4;
+const ROBOT: usize = 6;
 
 /// How a condition is lost and found, and what is said without it: at the request, at the last approval (where
 /// people are asked at all) and at the claim.
@@ -201,6 +203,8 @@ fn a_sequence_that_leads_somewhere() {
         &[
             (Step::Ask(ask), "requested"),
             (Step::Approve { by: CAROL, one: 0, seconds: 1800 }, "requested"),
+            (approve(ALICE, 0), "self-approval"),
+            (approve(ROBOT, 0), "service-decides"),
             (approve(DAN, 0), "approved"),
             (claim(0), "too-early"),
             (Step::Wait(900), ""),
@@ -219,7 +223,33 @@ fn a_sequence_that_leads_somewhere() {
     assert_eq!(story.iter().filter(|event| *event == "claimed" || *event == "returned").count(), 2);
 }
 
-/// What hangs on a fact ends with it, unless it would be given without.
+/// The ticket is that of the request, and the hour that of its start.
+#[test]
+fn conditions_are_held_against_what_was_asked() {
+    let world = World::new();
+    let strict = one(Role { when: When { by_day: true, ticket: true, ..ANY }, ..Role::default() });
+    let good = Ask { person: "alice", role: 0, seconds: 600, start: 0, extends: None, ticket: Some(TICKET) };
+    let mut run = Run::new(&world, &strict);
+    run.evening();
+    told(
+        &mut run,
+        &[
+            (Step::Ask(Ask { ticket: None, ..good }), "conditions"),
+            (Step::Ask(Ask { ticket: Some("foo"), ..good }), "conditions"),
+            (Step::Ask(Ask { start: 900, ..good }), "conditions"),
+            (Step::Policy(Policy::default()), ""),
+            (Step::Ask(Ask { start: 900, ..good }), "requested"),
+            (Step::Policy(strict), ""),
+            (approve(CAROL, 0), "conditions"),
+            (Step::Ask(good), "requested"),
+            (approve(CAROL, 1), "approved"),
+            (claim(1), "claimed"),
+        ],
+    );
+    run.end().unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// What hangs on a fact ends with it, unless it would be given without. Until then it lasts no longer than the fact.
 #[test]
 fn access_ends_with_its_fact() {
     let world = World::new();
@@ -230,7 +260,7 @@ fn access_ends_with_its_fact() {
         &[
             (ask(("alice", 0), 900), "requested"),
             (approve(CAROL, 0), "approved"),
-            (on_call(0), ""),
+            (Step::OnCall { who: Some(ALICE), seconds: 600 }, ""),
             (claim(0), "claimed"),
             (ask(("alice", 0), 900), "approved"),
             (claim(1), "claimed"),
