@@ -1,5 +1,5 @@
-//! `docs/security.md` names the test that keeps each flaw out. This looks for every one of them, so that the table
-//! cannot go on praising a test that was renamed or taken out.
+//! `docs/security.md` names the test that keeps each flaw out, `docs/requirements.md` those that show each requirement.
+//! This looks for every one of them, so that no table goes on praising a test that was renamed or taken out.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +9,23 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn table() -> String {
-    fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md")
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+/// The rows of a text's tables by what stands first in them. Each has three cells; the last names what shows it, or says
+/// that nothing does.
+fn rows(text: &str) -> BTreeMap<&str, &str> {
+    let mut rows = BTreeMap::new();
+    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |") && !line.contains("---")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [code, what, shown] = cells[..] else { panic!("not three cells: {row}") };
+        assert!(!what.is_empty(), "{row}");
+        let open = ["**Open**", "**open**", "**No**"].iter().any(|word| shown.contains(word));
+        assert!(!named(shown).is_empty() || open, "neither a test nor a word: {row}");
+        assert!(rows.insert(code, row).is_none(), "twice: {code}");
+    }
+    rows
 }
 
 /// What stands between backquotes and looks like a file of ours, with or without a test.
@@ -44,30 +59,30 @@ fn is_a_test(source: &str, name: &str) -> bool {
 
 #[test]
 fn every_test_that_is_named_exists() {
-    let text = table();
-    let names = named(&text);
-    assert!(names.len() > 150, "the table was not read: {}", names.len());
-    let wrong: Vec<String> = names.into_iter().filter_map(doubt).collect();
-    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    for (file, least) in [("docs/security.md", 150), ("docs/requirements.md", 80)] {
+        let text = read(file);
+        let names = named(&text);
+        assert!(names.len() > least, "{file} was not read: {}", names.len());
+        let wrong: Vec<String> = names.into_iter().filter_map(doubt).collect();
+        assert!(wrong.is_empty(), "{file}:\n{}\n", wrong.join("\n"));
+    }
 }
 
 /// Rows are for flaws, each with a code of its own and with a test, or with the word that there is none.
 #[test]
 fn every_row_says_what_keeps_its_flaw_out() {
-    let text = table();
-    let flaws = text.split("## Flaws").nth(1).expect("the chapter");
-    let mut seen = BTreeMap::new();
-    for row in flaws.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |") && !line.contains("---"))
-    {
-        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        assert_eq!(cells.len(), 3, "{row}");
-        assert!(!cells[1].is_empty(), "{row}");
-        let kept =
-            !named(cells[2]).is_empty() || ["**Open**", "**open**", "**No**"].iter().any(|w| cells[2].contains(w));
-        assert!(kept, "neither a test nor a word: {row}");
-        assert!(seen.insert(cells[0], row).is_none(), "twice: {}", cells[0]);
-    }
-    assert!(seen.len() > 90, "{}", seen.len());
+    let text = read("docs/security.md");
+    let flaws = rows(text.split("## Flaws").nth(1).expect("the chapter"));
+    assert!(flaws.len() > 90, "{}", flaws.len());
+}
+
+#[test]
+fn every_requirement_has_its_row() {
+    let text = read("docs/requirements.md");
+    let found = rows(&text);
+    let all: Vec<String> = (1..=35).map(|number| format!("R{number}")).collect();
+    let missing: Vec<&String> = all.iter().filter(|code| !found.contains_key(code.as_str())).collect();
+    assert!(missing.is_empty() && found.len() == all.len(), "{missing:?} are missing of {:?}", found.keys());
 }
 
 #[test]
@@ -84,4 +99,10 @@ fn what_does_not_exist_is_found() {
         is_a_test("#[test]\n/// Why.\n#[cfg(unix)]\nfn x() {", "x") && !is_a_test("#[test]\nfn y() {}\nfn x() {", "x")
     );
     assert_eq!(doubt(own), None, "{:?}", PathBuf::from(own));
+    assert_eq!(rows("| R1 | x | **open**: all |\n| R2 | y | `src/a.rs::b` |\n").len(), 2);
+    for wrong in
+        ["| R1 | x | nothing |", "| R1 |  | **open** |", "| R1 | **open** |", "| a | b | **No** |\n| a | b | **No** |"]
+    {
+        assert!(std::panic::catch_unwind(|| rows(wrong).len()).is_err(), "{wrong}");
+    }
 }

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +21,7 @@ use crate::wire::{RequestView, StateView};
 
 use super::asking::{self, Asked, Waiting, Wish};
 use super::person::Person;
-use super::ui::time;
+use super::ui::{length, time};
 use super::{Context, Exit, Failure, done, withdraw};
 
 /// What `run` takes.
@@ -45,9 +46,14 @@ pub(super) struct Args {
     command: Vec<OsString>,
 }
 
+/// So long before access ends it is said, in seconds.
+const WARNINGS: [u64; 2] = [600, 120];
+
 /// What there is to react to.
 enum Event {
     Signal(Signal),
+    /// Access ends in so many seconds.
+    Ending(u64),
     Settled(Box<Result<RequestView, Failure>>),
     /// The command has ended, and is still there to be asked how.
     Ended,
@@ -78,8 +84,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         return Err(asking::ended(&view).hint(hint));
     }
     let (issued, checked) = asking::claim(&person, &asked.pending, &mut asked.subject, &view)?;
-    let (role, until) = (&asked.pending.role, time(checked.valid_before, person.now()?));
+    let (role, now) = (&asked.pending.role, person.now()?);
+    let until = time(checked.valid_before, now);
     context.ui.good(format_args!("{role} until {until}: {}", checked.principals.join(" ")));
+    warn_before(checked.valid_before.since(now), events.clone());
     let exit = serve(context, &asked, &checked.blob, &args.command, (events, &happened));
     give_back(&person, &mut asked, issued.serial);
     exit
@@ -101,7 +109,7 @@ fn settled(
         match happened.recv() {
             Ok(Event::Settled(view)) => return Ok(*view),
             Ok(Event::Signal(signal)) => return Err(signal),
-            Ok(Event::Ended) => {}
+            Ok(Event::Ended | Event::Ending(_)) => {}
             Err(_) => return Ok(Err(Failure::new("nobody waits any more"))),
         }
     }
@@ -118,6 +126,21 @@ fn interrupted(person: &mut Person<'_>, asked: &Asked, signal: Signal) -> Exit {
         ui.say(format_args!("interrupted; request {id} is of no use any more: ssh-jit withdraw {id}"));
     }
     by_signal(signal)
+}
+
+/// Has it said that access ends, where it lasts for longer than that.
+fn warn_before(left: i64, events: Sender<Event>) {
+    thread::spawn(move || {
+        let mut left = u64::try_from(left).unwrap_or(0);
+        for warning in WARNINGS {
+            let Some(wait) = left.checked_sub(warning).filter(|wait| *wait > 0) else { continue };
+            thread::sleep(Duration::from_secs(wait));
+            left = warning;
+            if events.send(Event::Ending(left)).is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// Runs the command with an agent of its own.
@@ -143,11 +166,16 @@ fn serve(
             return Ok(Exit::Command(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }));
         }
     };
-    Ok(watch(&mut child, events, happened)?)
+    Ok(watch(context, &asked.pending.role, &mut child, (events, happened))?)
 }
 
-/// Passes signals on until the command ends.
-fn watch(child: &mut Child, events: Sender<Event>, happened: &Receiver<Event>) -> io::Result<Exit> {
+/// Passes signals on until the command ends, and says when access does.
+fn watch(
+    context: &Context,
+    role: &RoleName,
+    child: &mut Child,
+    (events, happened): (Sender<Event>, &Receiver<Event>),
+) -> io::Result<Exit> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
     thread::spawn(move || {
         // It stays a zombie, so that no signal reaches another process of its number.
@@ -160,6 +188,9 @@ fn watch(child: &mut Child, events: Sender<Event>, happened: &Receiver<Event>) -
             Ok(Event::Signal(signal)) if !has_it_already(signal) => {
                 // It may be ending at this moment.
                 let _ = rustix::process::kill_process(pid, signal);
+            }
+            Ok(Event::Ending(left)) => {
+                context.ui.say(format_args!("{role} ends in {}; no new login works after that", length(left)));
             }
             Ok(Event::Signal(_) | Event::Settled(_)) => {}
             Ok(Event::Ended) | Err(_) => return child.wait().map(how),

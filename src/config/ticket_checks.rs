@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use ureq::http::{HeaderName, HeaderValue};
 use ureq::tls::Certificate;
@@ -11,13 +12,16 @@ use super::oidc::certificates;
 use crate::files;
 
 /// What one check is called with.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TicketCheckConfig {
     /// Where a header with a secret lies, as in `Authorization: Bearer ...`; none where nothing is asked for.
     pub header_file: Option<PathBuf>,
     /// Who vouches for the other side's certificate, in PEM; otherwise the system's authorities do.
     pub tls_ca: Option<PathBuf>,
+    /// Networks that it may reach although they are not public.
+    #[serde(default)]
+    pub allow: Vec<IpNet>,
     /// What the file holds.
     #[serde(skip)]
     pub header: Option<(HeaderName, HeaderValue)>,

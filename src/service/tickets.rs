@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::config::TicketCheckConfig;
 use crate::domain::digest::Digest;
@@ -16,6 +16,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::remembered::Remembered;
 use crate::domain::statement::Request;
 use crate::domain::time::Timestamp;
+use crate::outgoing;
 use crate::store::requests;
 
 use super::{Error, Service};
@@ -41,12 +42,10 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new(configs: &BTreeMap<CheckName, TicketCheckConfig>) -> Self {
-        let own = |(name, config): (&CheckName, &TicketCheckConfig)| {
-            (name.clone(), (agent(config.authorities.clone()), config.clone()))
-        };
+        let own = |(name, config): (&CheckName, &TicketCheckConfig)| (name.clone(), (agent(config), config.clone()));
         Self {
             agents: configs.iter().map(own).collect(),
-            agent: agent(None),
+            agent: agent(&TicketCheckConfig::default()),
             known: Remembered::new(REMEMBERED),
             turns: Arc::new(Semaphore::new(TURNS)),
         }
@@ -86,7 +85,7 @@ fn call(
     header: Option<(ureq::http::HeaderName, ureq::http::HeaderValue)>,
     ticket: &Ticket,
 ) -> Result<(u16, Vec<u8>), ureq::Error> {
-    let within = std::time::Duration::from_secs(check.timeout.get().into());
+    let within = Duration::from_secs(check.timeout.get().into());
     let mut request = agent.get(check.url.of(ticket)).header("Accept", "application/json");
     if let Some((name, value)) = header {
         request = request.header(name, value);
@@ -96,18 +95,11 @@ fn call(
     Ok((status, answer.into_body().into_with_config().limit(LONGEST_ANSWER).read_to_vec()?))
 }
 
-fn agent(authorities: Option<Vec<ureq::tls::Certificate<'static>>>) -> ureq::Agent {
-    let roots = authorities.map_or(RootCerts::PlatformVerifier, |roots| RootCerts::Specific(Arc::new(roots)));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build();
-    let agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        // A redirect could lead the secret elsewhere, and an answer from elsewhere says nothing.
-        .max_redirects(0)
-        // The environment names no proxies here: nothing but `config` reads it.
-        .proxy(None)
-        .tls_config(tls);
-    agent.build().into()
+/// The policy says how long each check may take; that is less.
+const WITHIN: Duration = Duration::from_secs(10);
+
+fn agent(config: &TicketCheckConfig) -> ureq::Agent {
+    outgoing::guarded_agent(config.authorities.clone(), WITHIN, config.allow.clone().into())
 }
 
 impl Service {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use ssh_jit::domain::statement::Kind;
 use ssh_key::Certificate;
 
-use crate::support::service::{Asked, Bench, Key, with};
+use crate::support::service::{Asked, Bench, Key, policy, with};
 
 const HOUR: i64 = 3600;
 
@@ -81,6 +81,34 @@ fn an_extension_is_decided_anew() {
     let view = view(&bench, &third);
     assert_eq!((&view["extends"], &view["extended"]["first"]), (&json!(asked.id), &json!(since)));
     assert_eq!(view["extended"]["since"], json!(bench.at(0)));
+}
+
+/// R14: an hour and three more are four; the fourth is refused, and again possible when the first is a day old.
+#[test]
+fn extensions_end_where_the_days_cap_does() {
+    let bench = Bench::new();
+    bench.load_policy(&policy().replace("[roles.web]\n", "[roles.web]\ndaily_max = \"4h\"\n"));
+    let has = |changes: &Value| {
+        let asked = bench.ask("alice", "web", &with(json!({"seconds": HOUR}), changes));
+        bench.approve("carol", &asked).ok();
+        bench.claim(&asked).ok();
+        asked
+    };
+    let mut last = has(&json!({}));
+    for _ in 0..3 {
+        bench.advance(HOUR / 2);
+        last = has(&json!({"extends": last.id}));
+    }
+    let asks = |changes: &Value| {
+        let text = with(bench.request("alice", "web").0, changes).to_string();
+        bench.send_text(Kind::Request, &Key::of("alice"), &text)
+    };
+    bench.refuses("daily-max", || asks(&json!({"seconds": HOUR, "extends": last.id})));
+    bench.refuses("daily-max", || asks(&json!({"seconds": 1})));
+    bench.advance(24 * HOUR - 3 * HOUR / 2);
+    bench.refuses("daily-max", || asks(&json!({"seconds": HOUR})));
+    bench.advance(HOUR);
+    has(&json!({}));
 }
 
 /// V02: no extension is a way to more, to somebody else's, or to what is over.

@@ -195,3 +195,35 @@ fn requests_are_listed_for_those_who_may_see_them() {
     assert_eq!(ids("alice", "pending"), Vec::<Value>::new());
     assert_eq!(ids("alice", "all"), mine);
 }
+
+/// R16: a machine has a name of its own, asks and claims under it, and decides nothing.
+#[test]
+fn a_machine_asks_and_claims_and_decides_nothing() {
+    let (bench, begun) = bench();
+    let asked = bench.ask("robot", "db-prod", &json!({"seconds": 600}));
+    let certificate = parsed(&bench.claim(&asked).certificate());
+    assert!(certificate.key_id().starts_with(&format!("ssh-jit/{}/robot/db-prod/", asked.id)));
+    let events = bench.events();
+    assert_eq!(events.len() - begun, 3);
+    assert!(events[begun..].iter().all(|event| event.person == Some("robot".parse().unwrap())));
+    let other = bench.ask("alice", "db-prod", &json!({}));
+    bench.refuses("service-decides", || bench.approve("robot", &other));
+}
+
+/// R34: what is active is listed with its end, and in the second of its end no more, though nobody wrote it down.
+#[test]
+fn what_is_active_is_listed_until_it_ends() {
+    let (bench, _) = bench();
+    let asked = bench.ask("alice", "db-prod", &json!({"seconds": 600}));
+    bench.claim(&asked).ok();
+    let mine = |bench: &Bench| bench.get("/v1/requests?list=mine", &bench.session("alice")).ok().json();
+    let ends = bench.at(595);
+    assert_eq!(
+        (&mine(&bench)[0]["state"]["name"], &mine(&bench)[0]["state"]["ends"]),
+        (&json!("active"), &json!(ends))
+    );
+    bench.advance(594);
+    assert_eq!(mine(&bench)[0]["id"], json!(asked.id));
+    bench.advance(1);
+    assert_eq!(mine(&bench), json!([]));
+}

@@ -1,6 +1,7 @@
 //! R07, R11: what counts is the policy of the moment of the claim, not of the approval.
 
 use serde_json::json;
+use ssh_jit::domain::digest::Digest;
 
 use crate::support::service::{Asked, Bench, Key, policy};
 
@@ -165,4 +166,22 @@ fn decisions_need_the_policy_of_their_moment() {
     bench.load_policy(&policy());
     bench.approve("dan", &asked).ok();
     bench.claim(&asked).ok();
+}
+
+/// R19: what was decided names the policy that was in force, by the SHA-256 of its file.
+#[test]
+fn what_is_decided_names_its_policy() {
+    let bench = Bench::new();
+    for text in [policy(), changed("description = \"PostgreSQL, production\"", "description = \"PostgreSQL\"")] {
+        bench.load_policy(&text);
+        let before = bench.events().len();
+        let asked = approved(&bench);
+        bench.claim(&asked).ok();
+        bench.deny("carol", &bench.ask("alice", "web", &json!({}))).ok();
+        bench.ask("alice", "db-prod", &json!({"seconds": 60}));
+        let events = bench.events();
+        assert_eq!(events.len() - before, 7);
+        let named = Some(Digest::of(text.as_bytes()));
+        assert!(events[before..].iter().all(|event| event.policy == named), "{:?}", &events[before..]);
+    }
 }

@@ -6,7 +6,7 @@ use ssh_jit::domain::policy::Duty;
 use ssh_jit::domain::statement::Kind;
 use ssh_jit::http::{Needs, ROUTES};
 
-use crate::support::service::{Bench, Key, path_of, policy, to_json, with};
+use crate::support::service::{Answer, Bench, Key, path_of, policy, to_json, with};
 
 /// Every route's path with an id in it.
 fn path(of: &str, id: &str) -> String {
@@ -326,4 +326,28 @@ fn policies_that_were_in_force_are_kept() {
     bench.turns_away(404, "unknown-policy", || bench.get(&path(&never), &olga));
     let alice = bench.session("alice");
     bench.turns_away(403, "no-duty", || bench.get("/v1/policies", &alice));
+}
+
+/// R6, R7, R13, R15, R24, R26: what programs go by.
+#[test]
+fn refusals_have_their_statuses() {
+    let bench = Bench::new();
+    let asks = |reason: &str| {
+        let request = with(bench.request("alice", "web").0, &json!({"reason": reason}));
+        bench.send(Kind::Request, &Key::of("alice"), &request)
+    };
+    let is = |status: u16, code: &str, answer: &Answer| assert_eq!((answer.status, &*answer.code()), (status, code));
+    for reason in ["", "   ", "lag"] {
+        is(422, "malformed", &asks(reason));
+    }
+    let asked = bench.ask("alice", "web", &json!({"seconds": 3600}));
+    is(409, "not-approved", &bench.claim(&asked));
+    is(403, "self-approval", &bench.approve("alice", &asked));
+    is(422, "wider", &bench.decide("carol", &asked, &json!({"seconds": 7200})));
+    bench.load_policy(&policy().replace("[people.carol]\ngroups = [\"dba\"]", "[people.carol]\ngroups = []"));
+    is(403, "not-approver", &bench.approve("carol", &asked));
+    bench.load_policy(&policy());
+    bench.approve("carol", &asked).ok();
+    bench.advance(4 * 3600 + 1);
+    is(410, "lapsed", &bench.claim(&asked));
 }

@@ -1,9 +1,6 @@
 //! Ticket checks: a role whose ticket is looked up outside, at a place that is played here and does what its script
 //! says. Whatever it does, nothing is given without its yes.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -12,58 +9,9 @@ use ssh_jit::domain::policy::Policy;
 use ssh_jit::domain::statement::Kind;
 
 use crate::support::service::{Answer, Bench, Key, policy, with};
-
-const OPEN: &str = r#"{"status":{"name":"Open"},"assignee":"alice"}"#;
-
-/// Where tickets are looked up.
-struct Tracker {
-    address: SocketAddr,
-    says: Arc<Mutex<Says>>,
-    heard: Arc<Mutex<Vec<String>>>,
-}
-
-/// What it answers.
-#[derive(Clone)]
-enum Says {
-    /// These bytes.
-    Bytes(String),
-    /// Nothing, and it keeps the connection.
-    Nothing,
-}
-
-fn http(status: u16, more: &str, body: &str) -> Says {
-    let length = body.len();
-    Says::Bytes(format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n{more}\r\n{body}"))
-}
+use crate::support::tracker::{CLOSED, OPEN, Says, Tracker, http};
 
 impl Tracker {
-    fn new() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let tracker = Self {
-            address: listener.local_addr().expect("an address"),
-            says: Arc::new(Mutex::new(http(200, "", OPEN))),
-            heard: Arc::default(),
-        };
-        let (says, heard) = (Arc::clone(&tracker.says), Arc::clone(&tracker.heard));
-        // Ends with the process.
-        std::thread::spawn(move || {
-            let mut kept = Vec::new();
-            for stream in listener.incoming().map_while(Result::ok) {
-                kept.extend(answer(stream, &says, &heard));
-            }
-        });
-        tracker
-    }
-
-    fn says(&self, says: Says) {
-        *self.says.lock().expect("a lock") = says;
-    }
-
-    /// The requests since the last look.
-    fn heard(&self) -> Vec<String> {
-        std::mem::take(&mut *self.heard.lock().expect("a lock"))
-    }
-
     /// `strict` needs a ticket that is good; `quick` is approved by itself with one, and by people otherwise.
     fn policy(&self) -> String {
         let more = format!(
@@ -95,26 +43,14 @@ automatic = {{ max = "1h", when = {{ ticket = "OPS-[0-9]+", ticket_check = "trac
     }
 
     fn bench(&self) -> Bench {
+        self.bench_with(Self::allowed())
+    }
+
+    fn bench_with(&self, config: TicketCheckConfig) -> Bench {
         let mut bench = Bench::unstarted();
+        bench.settings.ticket_checks.insert("tracker".parse().expect("a name"), config);
         bench.start(&self.policy()).expect("a service that starts");
         bench
-    }
-}
-
-fn answer(mut stream: TcpStream, says: &Mutex<Says>, heard: &Mutex<Vec<String>>) -> Option<TcpStream> {
-    let mut request = Vec::new();
-    let mut byte = [0];
-    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
-        request.push(byte[0]);
-    }
-    heard.lock().expect("a lock").push(String::from_utf8_lossy(&request).into_owned());
-    let says = says.lock().expect("a lock").clone();
-    match says {
-        Says::Nothing => Some(stream),
-        Says::Bytes(bytes) => {
-            let _ = stream.write_all(bytes.as_bytes());
-            None
-        }
     }
 }
 
@@ -132,7 +68,7 @@ fn noes() -> Vec<(&'static str, Says)> {
     let unknown = "the ticket could not be checked; try again";
     let long = format!("{{\"status\":{{\"name\":\"Open\"}},\"assignee\":\"alice\",\"x\":\"{}\"}}", "x".repeat(70_000));
     vec![
-        ("ticket OPS-12 is Closed", http(200, "", &OPEN.replace("Open", "Closed"))),
+        ("ticket OPS-12 is Closed", http(200, "", CLOSED)),
         ("ticket OPS-12 is not assigned to alice", http(200, "", &OPEN.replace("alice", "bob"))),
         ("there is no ticket OPS-12", http(404, "", "")),
         (unknown, http(500, "", OPEN)),
@@ -155,6 +91,9 @@ fn a_ticket_that_is_not_good_gives_nothing() {
         let refused = ask(&bench, "strict", "OPS-12");
         assert_eq!(refused.code(), "conditions", "{words}");
         assert!(refused.body.contains(words), "{words}: {refused:?}");
+        let queue = bench.get("/v1/requests?list=pending", &bench.session("carol")).ok().json();
+        let bothers = |request: &serde_json::Value| request["role"] == "strict";
+        assert!(!queue.as_array().unwrap().iter().any(bothers), "{words}: nobody is bothered: {queue}");
         let manual = ask(&bench, "quick", "OPS-12");
         assert_eq!(state(manual), "requested", "{words}");
         bench.advance(3600);
@@ -175,7 +114,7 @@ fn no_redirect_is_followed() {
     let (tracker, elsewhere) = (Tracker::new(), Tracker::new());
     let mut bench = Bench::unstarted();
     let secret = ("authorization".parse().unwrap(), "Bearer 5ecret".parse().unwrap());
-    let config = TicketCheckConfig { header_file: None, tls_ca: None, header: Some(secret), authorities: None };
+    let config = TicketCheckConfig { header: Some(secret), ..Tracker::allowed() };
     bench.settings.ticket_checks.insert("tracker".parse().unwrap(), config);
     let unfit = bench.start(&policy()).expect_err("it must not start").to_string();
     assert!(unfit.contains("ticket_checks.tracker: the policy has no [ticket_checks.tracker]"), "{unfit}");
@@ -191,6 +130,22 @@ fn no_redirect_is_followed() {
     assert!(!format!("{:?}", bench.settings).contains("5ecret"));
 }
 
+/// W06: what stands in a policy leads to nothing that only the service can reach, unless its operator says so.
+#[test]
+fn addresses_inside_are_not_asked() {
+    let tracker = Tracker::new();
+    let elsewhere = TicketCheckConfig { allow: vec!["10.0.0.0/8".parse().unwrap()], ..TicketCheckConfig::default() };
+    let mut unsaid = Bench::unstarted();
+    unsaid.start(&tracker.policy()).expect("a service that starts");
+    for bench in [unsaid, tracker.bench_with(elsewhere)] {
+        let refused = ask(&bench, "strict", "OPS-12");
+        assert!(refused.code() == "conditions" && refused.body.contains("could not be checked"), "{refused:?}");
+        assert_eq!(state(ask(&bench, "quick", "OPS-12")), "requested");
+    }
+    assert_eq!(tracker.heard(), Vec::<String>::new());
+    assert_eq!(state(ask(&tracker.bench(), "strict", "OPS-12")), "requested");
+}
+
 /// It is looked up again at the decision and at the claim, but not within a minute of an answer.
 #[test]
 fn a_ticket_that_is_closed_meanwhile_opens_nothing() {
@@ -201,7 +156,7 @@ fn a_ticket_that_is_closed_meanwhile_opens_nothing() {
     let late = bench.ask("alice", "strict", &json!({"ticket": "OPS-12"}));
     bench.approve("carol", &strict).ok();
     assert_eq!(tracker.heard().len(), 1, "the same question within a minute");
-    tracker.says(http(200, "", &OPEN.replace("Open", "Closed")));
+    tracker.says(http(200, "", CLOSED));
     let first = bench.claim(&strict).certificate();
     bench.advance(60);
     bench.refuses("conditions", || bench.approve("carol", &late));
@@ -225,7 +180,7 @@ fn a_yes_is_for_one_person_and_ticket() {
     assert_eq!(state(ask(&bench, "quick", "OPS-12")), "approved");
     let bob = bench.ask("bob", "quick", &json!({"ticket": "OPS-12"}));
     assert_eq!(bob.answer["request"]["state"]["name"], "requested");
-    tracker.says(http(200, "", &OPEN.replace("Open", "Closed")));
+    tracker.says(http(200, "", CLOSED));
     assert_eq!(state(ask(&bench, "quick", "OPS-13")), "requested");
     assert_eq!(state(ask(&bench, "quick", "OPS-12")), "approved", "remembered");
     bench.load_policy(&(tracker.policy() + "# another\n"));

@@ -231,6 +231,18 @@ fn a_browser_that_lies_approves_nothing() {
     assert_eq!(carol.calls(&bench, "/web/decisions", &good).code(), "not-pending", "a double click");
 }
 
+/// R13: nor by passkey, whatever a browser has its person sign.
+#[test]
+fn nobody_approves_for_themselves_in_the_browser() {
+    let bench = Bench::new();
+    let carol = carol(&bench);
+    let own = bench.ask("carol", "web", &json!({}));
+    for lie in [json!({}), json!({"requester": "alice"})] {
+        let text = with(bench.approval("carol", &own), &lie).to_string();
+        bench.refuses("self-approval", || carol.calls(&bench, "/web/decisions", &carol.signs(Kind::Approval, &text)));
+    }
+}
+
 #[test]
 fn a_counter_that_counts_must_rise() {
     let bench = Bench::new();

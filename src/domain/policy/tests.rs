@@ -311,6 +311,14 @@ fn principals_are_plain_names() {
     assert_eq!(terms_for(&most, ("alice", "db-prod"), &[], &[], None).map(|t| t.principals.len()), Ok(256));
 }
 
+/// R8: no pattern stands for many hosts.
+#[test]
+fn a_host_is_one_host() {
+    let rule = "is not valid: use a lower-case host name of a-z 0-9 . -, 253 characters at most";
+    let values = ["[\"*\"]", "[\"db1\", \"db*\"]", "[\"db?\"]", "[\"!db1\"]", "[\"db1,db2\"]", "[\"\"]", "[\"DB1\"]"];
+    refuses_with("29: roles.db-prod.hosts: host ", "[\"db1\", \"db2\"]", rule, &values);
+}
+
 /// O01: what hosts would ignore or refuse is refused here.
 #[test]
 fn options_are_what_hosts_honour() {

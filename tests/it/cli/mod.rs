@@ -9,6 +9,7 @@ mod emergency;
 mod ensure;
 mod extend;
 mod facts;
+mod hosts;
 mod https;
 mod init;
 mod login;

@@ -140,6 +140,20 @@ fn a_refused_one_starts_nothing() {
     nothing_is_left(&world);
 }
 
+/// R35: what runs for long is told before logins stop working. The skew takes five of the eight seconds.
+#[test]
+fn the_end_is_said_before_it_comes() {
+    let world = world();
+    let alice = world.as_("alice").env("XDG_RUNTIME_DIR", world.path("runtime"));
+    let long = ["run", "db-prod", "--for", "10m8s", "--reason", "look at the lag", "--", "sleep", "6"];
+    let ran = alice.run(&long).good();
+    let said = |text: &str| ran.stderr.matches(text).count();
+    assert_eq!(said("ssh-jit: db-prod ends in 10m; no new login works after that\n"), 1, "{ran:?}");
+    assert_eq!(said("ends in"), 1, "{ran:?}");
+    let ran = alice.run(&shell("true")).good();
+    assert!(!ran.stderr.contains("ends in"), "{ran:?}");
+}
+
 /// Where nobody can be told of the return, the exit code is the command's all the same.
 #[test]
 fn a_service_that_is_gone_changes_no_exit_code() {

@@ -1,274 +1,191 @@
-//! The rules once more, as short as they can be said: what each step answers, and why it is refused. Knows nothing of
-//! signatures, rows or HTTP, and shares no code with the service.
+//! The life of a request once more, as short as it can be said: what each step answers, and why it is refused. Knows
+//! nothing of signatures, rows or HTTP, and shares no code with the service.
 
 use std::collections::BTreeMap;
 
-const HOUR: i64 = 3600;
-/// What the policy leaves to its defaults.
+use super::rules::{Answer, Glass, HOUR, Known, Refusable, demand, seated};
+use super::world::{Ask, Policy, TICKET};
+
+/// What a policy leaves to its defaults.
 const DECIDE_WITHIN: i64 = 24 * HOUR;
 const CLAIM_WITHIN: i64 = 4 * HOUR;
 
-/// What a policy takes away or demands beside the sample policy.
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each may be so or not, whatever the others are")]
-pub(super) struct Rules {
-    pub(super) carol_left: bool,
-    pub(super) alice_left: bool,
-    pub(super) dan_revoked: bool,
-    pub(super) web_needs_two: bool,
-    pub(super) short_vault: bool,
-    pub(super) nothing_automatic: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum State {
-    Requested { by: i64 },
-    Approved { by: i64 },
-    Active { ends: i64 },
-    Over(&'static str),
+#[derive(Debug)]
+struct Claimed {
+    policy: Policy,
+    known: Known,
+    begins: i64,
+    ends: i64,
+    /// Whether it ends with being on call.
+    hangs: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) person: &'static str,
-    role: &'static str,
-    seconds: i64,
-    start: i64,
-    extends: Option<usize>,
-    state: State,
+    pub(super) ask: Ask,
+    inside: bool,
+    begins: i64,
+    state: &'static str,
+    /// Until when it is in this state, if that ends by itself.
+    until: i64,
     /// By whom, for how long, and until when it may be claimed.
     approvals: BTreeMap<&'static str, (i64, i64)>,
-    denied: bool,
+    claimed: Option<Claimed>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) now: i64,
-    pub(super) rules: Rules,
+    pub(super) policy: Policy,
+    pub(super) inside: bool,
+    pub(super) ticket_open: bool,
+    pub(super) on_call: Option<(&'static str, i64)>,
     pub(super) asked: Vec<Asked>,
-    glass: Option<(i64, Answer)>,
+    pub(super) glass: Glass,
 }
 
-/// The state that a step leads to, or why it is refused.
-pub(super) type Answer = Result<&'static str, &'static str>;
-
-impl State {
-    fn at(self, now: i64) -> Self {
-        match self {
-            Self::Requested { by } | Self::Approved { by } if now > by => Self::Over("lapsed"),
-            Self::Active { ends } if now >= ends => Self::Over("expired"),
+impl Asked {
+    fn state(&self, now: i64) -> &'static str {
+        match self.state {
+            "requested" | "approved" if now > self.until => "lapsed",
+            "active" if now >= self.until => "expired",
             other => other,
         }
     }
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Requested { .. } => "requested",
-            Self::Approved { .. } => "approved",
-            Self::Active { .. } => "active",
-            Self::Over(how) => how,
-        }
+    fn pending(&self, now: i64, states: &[&str]) -> Refusable {
+        let state = self.state(now);
+        demand(states.contains(&state), if state == "lapsed" { state } else { "not-pending" })
     }
 
-    fn not_pending(self) -> &'static str {
-        if self.name() == "lapsed" { "lapsed" } else { "not-pending" }
-    }
-}
-
-impl Asked {
-    pub(super) fn whose(&self) -> (&'static str, &'static str) {
-        (self.person, self.role)
-    }
-}
-
-impl Rules {
-    fn signs(self, person: &str) -> Result<(), &'static str> {
-        if self.dan_revoked && person == "dan" { Err("revoked-key") } else { Ok(()) }
-    }
-
-    fn approves(self, person: &str) -> bool {
-        ["dan", "frank"].contains(&person) || person == "carol" && !self.carol_left
-    }
-
-    /// How many must approve.
-    fn needs(self, person: &str, role: &str, seconds: i64) -> Result<usize, &'static str> {
-        let sre = ["bob", "robot"].contains(&person) || person == "alice" && !self.alice_left;
-        if !(sre || role == "web" && (self.approves(person) || person == "erin")) {
-            return Err("not-eligible");
-        }
-        let (max, needs) = match role {
-            "db-prod" => (4 * HOUR, usize::from(seconds > 900 || self.nothing_automatic)),
-            "web" => (4 * HOUR, 1 + usize::from(self.web_needs_two)),
-            _ => (if self.short_vault { HOUR / 2 } else { 2 * HOUR }, 2),
-        };
-        if seconds > max { Err("too-long") } else { Ok(needs) }
-    }
-
-    fn may_decide(self, person: &str, asked: &Asked) -> Result<(), &'static str> {
-        if person == asked.person {
-            return Err("self-approval");
-        }
-        self.signs(person)?;
-        match person {
-            "robot" => Err("service-decides"),
-            _ if self.approves(person) => Ok(()),
-            _ => Err("not-approver"),
-        }
+    fn approvers(&self) -> Vec<&'static str> {
+        self.approvals.keys().copied().collect()
     }
 }
 
 impl Model {
-    pub(super) fn at(now: i64) -> Self {
-        Self { now, ..Self::default() }
+    /// What is known of a request, at a moment that may lie ahead.
+    fn known(&self, (one, ask): (usize, &Ask), inside: bool, at: i64) -> Known {
+        let (since, whose) = (self.now - 24 * HOUR, (ask.person, ask.role));
+        let others =
+            self.asked.iter().enumerate().filter(|(i, other)| *i != one && (other.ask.person, other.ask.role) == whose);
+        let claimed = others.filter_map(|(_, other)| other.claimed.as_ref());
+        let held = claimed.map(|claimed| (claimed.ends - claimed.begins.max(since)).max(0)).sum();
+        let on_call = self.on_call.filter(|(who, until)| *who == ask.person && at.max(self.now) < *until);
+        let ticket = self.ticket_open && ask.ticket == Some(TICKET);
+        Known { at, inside, ticket, on_call: on_call.map(|(_, until)| until), held }
     }
 
-    /// `start` lies so many seconds ahead.
-    pub(super) fn ask(
-        &mut self,
-        (person, role): (&'static str, &'static str),
-        seconds: i64,
-        start: i64,
-        extends: Option<usize>,
-    ) -> Answer {
-        self.rules.signs(person)?;
-        let needs = self.rules.needs(person, role, seconds)?;
-        if start > 30 * 24 * HOUR {
-            return Err("start-out-of-reach");
+    pub(super) fn ask(&mut self, ask: Ask) -> Answer {
+        let (inside, begins) = (self.inside, self.now + ask.start);
+        self.policy.signs(ask.person)?;
+        let known = self.known((self.asked.len(), &ask), inside, begins);
+        let (seats, _) = self.policy.terms(&ask, &known)?;
+        demand(ask.start <= 30 * 24 * HOUR, "start-out-of-reach")?;
+        if let Some(old) = ask.extends.map(|old| &self.asked[old]) {
+            let state = old.state(self.now);
+            demand(old.ask.person == ask.person, "unknown-request")?;
+            demand(old.claimed.is_none() || old.ask.role == ask.role, "extends-other")?;
+            demand(state == "active", "not-extendable")?;
         }
-        if let Some(old) = extends.map(|one| &self.asked[one]) {
-            let state = old.state.at(self.now);
-            match state {
-                _ if old.person != person => return Err("unknown-request"),
-                State::Active { .. } | State::Over("expired" | "returned") if old.role != role => {
-                    return Err("extends-other");
-                }
-                State::Active { .. } => {}
-                _ => return Err("not-extendable"),
-            }
-        }
-        let open = |one: &&Asked| {
-            one.person == person && matches!(one.state, State::Requested { .. } | State::Approved { .. })
+        let (state, until) = match seats[..] {
+            [] => ("approved", begins + CLAIM_WITHIN),
+            _ => ("requested", self.now + DECIDE_WITHIN),
         };
-        if self.asked.iter().filter(open).count() >= 20 {
-            return Err("too-many-pending");
-        }
-        let (decide, claim) = (self.now + DECIDE_WITHIN, self.now + start + CLAIM_WITHIN);
-        let state = if needs == 0 { State::Approved { by: claim } } else { State::Requested { by: decide } };
-        let start = self.now + start;
-        let approvals = BTreeMap::new();
-        self.asked.push(Asked { person, role, seconds, start, extends, state, approvals, denied: false });
-        Ok(state.name())
+        let (approvals, claimed) = (BTreeMap::new(), None);
+        self.asked.push(Asked { ask, inside, begins, state, until, approvals, claimed });
+        Ok(state)
     }
 
     pub(super) fn decide(&mut self, by: &'static str, one: usize, yes: bool, seconds: i64) -> Answer {
-        let (now, rules, asked) = (self.now, self.rules, &mut self.asked[one]);
-        rules.signs(by)?;
-        if asked.denied {
-            return Err(if yes { "not-pending" } else { "denied" });
+        let (now, asked) = (self.now, &self.asked[one]);
+        self.policy.signs(by)?;
+        demand(asked.state != "denied", if yes { "not-pending" } else { "denied" })?;
+        self.policy.may_decide(by, &asked.ask)?;
+        let mut seats = vec![];
+        if yes {
+            self.policy.signs(asked.ask.person)?;
+            let known = self.known((one, &asked.ask), asked.inside, now.max(asked.begins));
+            seats = self.policy.terms(&asked.ask, &known)?.0;
         }
-        rules.may_decide(by, asked)?;
-        let needs = if yes {
-            rules.signs(asked.person)?;
-            rules.needs(asked.person, asked.role, asked.seconds)?
-        } else {
-            0
-        };
-        let state = asked.state.at(now);
-        let State::Requested { .. } = state else { return Err(state.not_pending()) };
-        if asked.approvals.contains_key(by) {
-            return Err("decided-already");
-        }
+        asked.pending(now, &["requested"])?;
+        demand(!asked.approvals.contains_key(by), "decided-already")?;
+        let asked = &mut self.asked[one];
         if !yes {
-            (asked.denied, asked.state) = (true, State::Over("denied"));
+            asked.state = "denied";
             return Ok("denied");
         }
-        asked.approvals.insert(by, (seconds.min(asked.seconds), now.max(asked.start) + CLAIM_WITHIN));
-        if asked.approvals.len() >= needs {
-            let by = asked.approvals.values().map(|(_, by)| *by).min().unwrap_or(now);
-            asked.state = State::Approved { by };
+        asked.approvals.insert(by, (seconds.min(asked.ask.seconds), now.max(asked.begins) + CLAIM_WITHIN));
+        if seated(&seats, &asked.approvers()) {
+            asked.state = "approved";
+            asked.until = asked.approvals.values().map(|(_, by)| *by).min().unwrap_or(now);
         }
-        Ok(asked.state.name())
+        Ok(asked.state)
     }
 
     pub(super) fn withdraw(&mut self, by: &'static str, one: usize) -> Answer {
-        let (now, rules, asked) = (self.now, self.rules, &mut self.asked[one]);
-        rules.signs(by)?;
-        if asked.denied {
-            return Err("denied");
-        }
-        if by != asked.person {
-            return Err("unknown-request");
-        }
-        let state = asked.state.at(now);
-        if !matches!(state, State::Requested { .. } | State::Approved { .. }) {
-            return Err(state.not_pending());
-        }
-        asked.state = State::Over("withdrawn");
+        let asked = &mut self.asked[one];
+        self.policy.signs(by)?;
+        demand(asked.state != "denied", "denied")?;
+        demand(by == asked.ask.person, "unknown-request")?;
+        asked.pending(self.now, &["requested", "approved"])?;
+        asked.state = "withdrawn";
         Ok("withdrawn")
     }
 
     /// Gives how long the certificate lasts.
-    pub(super) fn claim(&mut self, one: usize, by_subject: bool) -> Result<i64, &'static str> {
-        let (now, rules) = (self.now, self.rules);
-        let old = self.asked[one].extends.map(|old| self.asked[old].state.at(now));
-        let asked = &mut self.asked[one];
-        if asked.denied {
-            return Err("denied");
+    pub(super) fn claim(&mut self, one: usize, by_subject: bool) -> Refusable<i64> {
+        let (now, asked) = (self.now, &self.asked[one]);
+        let state = asked.state(now);
+        demand(state != "denied", "denied")?;
+        demand(by_subject, "bad-signature")?;
+        demand(["approved", "active"].contains(&state), if state == "lapsed" { state } else { "not-approved" })?;
+        let stands = |old: usize| ["active", "expired"].contains(&self.asked[old].state(now));
+        demand(state == "active" || asked.ask.extends.is_none_or(stands), "not-extendable")?;
+        let at = asked.claimed.as_ref().map_or(now, |claimed| claimed.known.at);
+        let known = self.known((one, &asked.ask), self.inside, at);
+        let hangs = self.policy.gives(&asked.ask, &asked.approvers(), &known)?;
+        demand(asked.begins <= at, "too-early")?;
+        if let Some(claimed) = &asked.claimed {
+            return Ok(claimed.ends - claimed.begins);
         }
-        if !by_subject {
-            return Err("bad-signature");
-        }
-        let state = asked.state.at(now);
-        if !matches!(state, State::Approved { .. } | State::Active { .. }) {
-            return Err(if state.name() == "lapsed" { "lapsed" } else { "not-approved" });
-        }
-        let stands = matches!(old, None | Some(State::Active { .. } | State::Over("expired")));
-        if matches!(state, State::Approved { .. }) && !stands {
-            return Err("not-extendable");
-        }
-        rules.signs(asked.person)?;
-        let needs = rules.needs(asked.person, asked.role, asked.seconds)?;
-        asked.approvals.keys().try_for_each(|by| rules.may_decide(by, asked))?;
-        if asked.approvals.len() < needs {
-            return Err("not-enough-approvals");
-        }
-        if asked.start > now {
-            return Err("too-early");
-        }
-        let seconds = asked.approvals.values().map(|(seconds, _)| *seconds).fold(asked.seconds, i64::min);
-        if let State::Approved { .. } = state {
-            asked.state = State::Active { ends: now - 5.min(seconds / 4) + seconds };
-        }
+        let least = asked.approvals.values().map(|(seconds, _)| *seconds).fold(asked.ask.seconds, i64::min);
+        let seconds = known.on_call.filter(|_| hangs).map_or(least, |until| least.min(until - now));
+        let begins = now - 5.min(seconds / 4);
+        let (policy, ends, asked) = (self.policy, begins + seconds, &mut self.asked[one]);
+        asked.claimed = Some(Claimed { policy, known, begins, ends, hangs });
+        (asked.state, asked.until) = ("active", ends);
         Ok(seconds)
     }
 
     pub(super) fn give_back(&mut self, one: usize) -> Answer {
-        let (now, asked) = (self.now, &mut self.asked[one]);
-        match asked.state.at(now) {
-            _ if asked.denied => Err("denied"),
-            State::Active { .. } => {
-                asked.state = State::Over("returned");
-                Ok("returned")
+        let asked = &mut self.asked[one];
+        demand(asked.state != "denied", "denied")?;
+        demand(asked.state(self.now) == "active", "not-active")?;
+        asked.state = "returned";
+        Ok("returned")
+    }
+
+    /// What hung on being on call ends, unless it would be given without.
+    pub(super) fn page(&mut self) {
+        for one in 0..self.asked.len() {
+            let asked = &self.asked[one];
+            let Some(claimed) = asked.claimed.as_ref().filter(|claimed| claimed.hangs) else { continue };
+            let on_call = self.known((one, &asked.ask), false, self.now).on_call;
+            let known = Known { on_call, ..claimed.known };
+            if asked.state(self.now) == "active"
+                && claimed.policy.gives(&asked.ask, &asked.approvers(), &known).is_err()
+            {
+                self.asked[one].state = "revoked";
             }
-            _ => Err("not-active"),
         }
-    }
-
-    pub(super) fn break_glass(&mut self, most: i64, seconds: i64) -> Answer {
-        let answer = if seconds > most { Err("too-long") } else { Ok("broken") };
-        self.glass = Some((self.now, answer));
-        answer
-    }
-
-    /// The last break-glass once more; `None` where there was none.
-    pub(super) fn break_again(&mut self) -> Option<Answer> {
-        let (at, answer) = self.glass?;
-        Some(if self.now - at > 60 { Err("stale") } else { answer.and(Err("replayed")) })
     }
 
     /// How many have ended by time alone.
     pub(super) fn sweep(&mut self) -> usize {
-        let ended = self.asked.iter_mut().filter(|asked| asked.state.at(self.now) != asked.state);
-        ended.map(|asked| asked.state = asked.state.at(self.now)).count()
+        let ended = self.asked.iter_mut().filter(|asked| asked.state(self.now) != asked.state);
+        let ended = ended.map(|asked| asked.state = asked.state(self.now)).count();
+        self.page();
+        ended
     }
 }

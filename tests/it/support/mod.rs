@@ -9,6 +9,7 @@ pub(crate) mod plain;
 pub(crate) mod service;
 pub(crate) mod sinks;
 pub(crate) mod tls;
+pub(crate) mod tracker;
 pub(crate) mod wire;
 pub(crate) mod world;
 
