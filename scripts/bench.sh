@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How fast the real server is on this machine: builds it for release and prints a table. With the names of
-# parts (policy, commands, bare, lives, claims, pages) only those run.
+# parts (policy, krl, commands, bare, lives, claims, pages) only those run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh

@@ -10,10 +10,12 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
-use crate::service::{ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
+use crate::service::{
+    ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl, StoredEvent,
+};
 use crate::wire::{
-    Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, PasskeyView,
-    ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
+    Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, KrlView, PasskeyView,
+    ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevokedView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -81,6 +83,15 @@ pub(super) fn certified(issued: &Issued) -> Certified {
         valid_after: issued.grant.valid_after(),
         valid_before: issued.grant.valid_before(),
     }
+}
+
+pub(super) fn revoked(revoked: Revoked) -> RevokedView {
+    let Revoked { id, person, role, serial } = revoked;
+    RevokedView { id, person, role, serial }
+}
+
+pub(super) fn krl(krl: &SignedKrl) -> KrlView {
+    KrlView { number: krl.number, krl: STANDARD.encode(krl.signed.bytes()), signature: krl.signed.signature().armor() }
 }
 
 pub(super) fn role(info: RoleInfo) -> RoleView {

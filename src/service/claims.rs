@@ -26,7 +26,7 @@ use super::requests::event;
 use super::{Error, Service};
 
 /// The epoch of serials that this database gives out. The journal has its own.
-const EPOCH: u16 = 1;
+pub(super) const EPOCH: u16 = 1;
 
 /// The greatest skew that may be configured, in seconds.
 const MOST_SKEW: u32 = 60;
@@ -54,7 +54,8 @@ impl Service {
             let claim = claim.fresh(now.second())?;
             let (service, nonce, id) = (Arc::clone(self), random::bytes(), claim.get().id.clone());
             let origin = Origin { from, tickets: self.tickets_of(&policy, &id, now.second()).await? };
-            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, ahead, &origin), nonce, now)).await?;
+            let tbs =
+                self.store.write(move |tx| service.planned(tx, &policy, (&claim, ahead, &origin), nonce, now)).await?;
             let certificate = self.keys.user_ca.certify(&tbs)?;
             self.tell(&id, tbs.grant().person(), tbs.grant().role());
             Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })
@@ -219,6 +220,7 @@ impl Service {
             ..event(EventKind::Returned, &case.request, now)
         };
         events::append(tx, returned)?;
+        self.cut.add(case.state.certificate());
         Ok((asked.clone(), next))
     }
 }

@@ -203,7 +203,9 @@ impl Request {
         match self.state {
             State::Requested { .. } => "would hold",
             State::Approved { .. } => "will hold",
-            State::Denied | State::Withdrawn | State::Lapsed { .. } => "would have held",
+            State::Denied | State::Withdrawn | State::Lapsed { .. } | State::Revoked { serial: None } => {
+                "would have held"
+            }
             State::Active { .. } | State::Expired { .. } | State::Returned { .. } | State::Revoked { .. } => "holds",
         }
     }

@@ -17,6 +17,7 @@ mod output;
 mod policies;
 mod reading;
 mod receipts;
+mod revoke;
 mod run;
 mod secrets;
 mod serve;
