@@ -129,11 +129,11 @@ impl Sync {
     /// Looks for ever, and `tell`s what each look came to, and how many in a row came to nothing. A revocation arrives
     /// the moment it is made. Where something on the way does not let questions wait, it asks again and again.
     pub fn follow(&self, now: impl Fn() -> Timestamp, mut tell: impl FnMut(Result<Look, SyncError>, u32)) -> ! {
-        let mut failures = 0;
+        let (mut failures, mut wait) = (0, Duration::ZERO);
         loop {
-            let (begun, wait) = (Instant::now(), if failures == 0 { WAIT } else { Duration::ZERO });
+            let begun = Instant::now();
             let outcome = self.look(wait, &now);
-            failures = if outcome.is_ok() { 0 } else { failures + 1 };
+            (failures, wait) = if outcome.is_ok() { (0, WAIT) } else { (failures + 1, Duration::ZERO) };
             let idle = outcome.as_ref().is_ok_and(|look| !look.new_list) && begun.elapsed() < SOON;
             tell(outcome, failures);
             if failures > 0 || idle {

@@ -107,7 +107,7 @@ fn it_takes_the_duty() {
         bench.refuses("no-duty", || revoke(&bench, by, json!({"request": asked.id})));
         bench.refuses("no-duty", || revoke(&bench, by, json!({"person": "alice"})));
     }
-    let changes = json!({"target": {"request": asked.id}, "reason": "x"});
+    let changes = json!({"target": {"request": asked.id}, "reason": "it is not mine"});
     let statement = with(bench.draft(Kind::Revocation, "carol"), &changes);
     bench.refuses("not-their-key", || bench.send(Kind::Revocation, &Key::of("bob"), &statement));
     assert_eq!(state_of(&bench, &asked), "active");
@@ -200,8 +200,8 @@ fn hosts_are_told_of_all_that_ended_early() {
     assert!(!list.serials.contains(&lives));
     let key = Key::of("alice");
     bench.load_policy(&format!("revoked_keys = [{:?}]\n{}", key.line(), policy()));
-    let hash = key.fingerprint().to_string();
-    assert!(published(&bench).text.contains(&format!("hash: {hash}")), "{}", published(&bench).text);
+    let hash = key.fingerprint().hex();
+    assert!(published(&bench).text.contains(&format!("hash: SHA256:{hash}")), "{}", published(&bench).text);
     bench.advance(900 + 3600);
     bench.load_policy(&policy());
     assert_eq!(published(&bench).serials, BTreeSet::new(), "they ran out an hour ago");

@@ -41,15 +41,15 @@ fn decoded(bytes: &[u8]) -> (BTreeSet<u64>, Vec<u8>) {
 }
 
 fn serials_of(kind: u8, content: &mut &[u8]) -> Vec<u64> {
-    let mut number = |content: &mut &[u8]| u64::from_be_bytes(take(content).unwrap());
+    let number = |content: &mut &[u8]| u64::from_be_bytes(take(content).unwrap());
     match kind {
         SERIAL_LIST => std::iter::from_fn(|| (!content.is_empty()).then(|| number(content))).collect(),
         SERIAL_RANGE => (number(content)..=number(content)).collect(),
         SERIAL_BITMAP => {
             let offset = number(content);
             let bits = take_string(content).unwrap();
-            assert!(bits[0] < 0x80 && bits[..2] != [0, 0], "an mpint is positive and no longer than it must be");
-            assert!(bits[0] > 0 || bits[1] >= 0x80, "nor has it a sign that it does not need");
+            assert!(bits[0] < 0x80, "an mpint that is positive");
+            assert!(bits[0] > 0 || bits[1] >= 0x80, "and no longer than it must be");
             let bit = |n: u64| bits[bits.len() - 1 - (n / 8) as usize] >> (n % 8) & 1 == 1;
             (0..8 * bits.len() as u64).filter(|n| bit(*n)).map(|n| offset + n).collect()
         }
