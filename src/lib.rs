@@ -36,6 +36,8 @@
 //!    outcome with the grant.
 //! 5. [`client::certificate`] checks that it is what was asked for; `client/subject.rs` gives it to the
 //!    agent until it ends. Plain `ssh` does the rest.
+//! 6. What ends early (`service/claims.rs`, `service/revocations.rs`, `service/facts.rs`) stands on the list that
+//!    `service/krl.rs` makes and the KRL key signs; `host/sync.rs` keeps it where sshd reads it.
 //!
 //! # Why nobody gets a certificate that nobody approved
 //!

@@ -15,6 +15,7 @@ use ssh_jit::client::agent::{Agent, AgentError};
 use ssh_jit::client::certificate::{Checked, Expected, Surprise, check, told};
 use ssh_jit::config::{ClientConfig, ServiceConfig};
 use ssh_jit::domain::key::PublicKey;
+use ssh_jit::domain::krl::Header;
 use ssh_jit::domain::passkey::Assertion;
 use ssh_jit::domain::policy::{EMERGENCY_LONGEST, MOST_PRINCIPALS, Policy};
 use ssh_jit::domain::sshsig::{Expect, SshSig};
@@ -29,7 +30,7 @@ use surroundings::{Web, with_file, with_web};
 pub type Property = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Property); 11] = [
+pub const TARGETS: [(&str, Property); 12] = [
     ("public_key", public_key),
     ("certificate", certificate),
     ("sshsig", sshsig),
@@ -40,6 +41,7 @@ pub const TARGETS: [(&str, Property); 11] = [
     ("configuration", configuration),
     ("agent", agent),
     ("journal", journal),
+    ("krl", krl),
     ("http", http),
 ];
 
@@ -254,6 +256,21 @@ pub fn journal(input: &[u8]) {
     });
 }
 
+/// A list of revoked certificates is taken whole: another reader finds the same number in it, and its sections fill it.
+pub fn krl(input: &[u8]) {
+    let Ok(header) = Header::read(input) else { return };
+    assert!(Header::read(&[input, b"\x01"].concat()).is_err(), "something behind its end");
+    let rest = &mut input.strip_prefix(b"SSHKRL\n\0\0\0\0\x01").expect("magic and version");
+    let numbers = [(); 3].map(|()| u64::decode(rest).expect("a number"));
+    assert_eq!(numbers[..2], [header.number, header.generated.unix().unsigned_abs()]);
+    let (_, comment) = (Vec::<u8>::decode(rest).expect("reserved"), String::decode(rest).expect("a comment"));
+    assert_eq!(comment, header.comment);
+    while !rest.is_empty() {
+        assert!([1, 5].contains(&u8::decode(rest).expect("a kind")));
+        Vec::<u8>::decode(rest).expect("a section");
+    }
+}
+
 /// Whatever is asked, the service answers it, finds no fault of its own, and keeps its pages' protection. The input is
 /// `METHOD PATH`, lines of headers, an empty line, and the body.
 pub fn http(input: &[u8]) {
@@ -298,6 +315,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             vec![genuine::wire(&[&list]), genuine::wire(&[&[12, 0, 0, 0, 0]]), genuine::wire(&[&[5]])]
         }
         "journal" => vec![genuine::journal().0.into_bytes()],
+        "krl" => vec![genuine::krl().to_bytes()],
         "http" => surroundings::requests(),
         other => panic!("there is no target {other}"),
     }

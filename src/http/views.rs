@@ -15,7 +15,8 @@ use crate::service::{
 };
 use crate::wire::{
     Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, KrlView, PasskeyView,
-    ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevokedView, RoleView, TermsView,
+    ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView, RevokedView, RoleView,
+    TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -63,6 +64,11 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         from: info.peer,
         approvers: info.approvers.clone(),
         decisions: info.decisions.iter().map(decision).collect(),
+        revocation: info.revocation.as_ref().map(|said| RevocationView {
+            person: said.person.clone(),
+            reason: said.reason.clone(),
+            at: said.at,
+        }),
         events,
     }
 }

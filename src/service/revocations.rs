@@ -7,12 +7,12 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{PersonName, RequestId, RoleName};
 use crate::domain::policy::{Duty, EMERGENCY_LONGEST, Policy};
 use crate::domain::refusal::Refusal;
-use crate::domain::statement::{BreakGlass, Kind, Request, Return, Revocation, Serial, Target};
+use crate::domain::statement::{BreakGlass, Kind, Request, Revocation, Serial, Target};
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::verify::{Signed, Verified};
 use crate::store::emergencies::{self, Emergency};
 use crate::store::requests::{self, Filter, Stored};
-use crate::store::{Tx, events, passkeys, revocations, statements};
+use crate::store::{StoreError, Tx, events, passkeys, revocations, statements};
 
 use super::krl::AFTER_THE_END;
 use super::{Error, Service};
@@ -67,7 +67,7 @@ impl Service {
         statements::spend(tx, Kind::Revocation, said.signed())?;
         let mut ended = Vec::with_capacity(requests.len() + broken.len());
         for stored in requests {
-            ended.extend(self.cut_request(tx, &stored, target, now)?);
+            ended.extend(self.cut_request(tx, policy, &stored, said.get(), now)?);
         }
         for emergency in broken {
             ended.extend(self.cut_emergency(tx, &emergency, &said.digest())?);
@@ -81,13 +81,14 @@ impl Service {
     fn cut_request(
         &self,
         tx: &mut Tx<'_>,
+        policy: &Policy,
         stored: &Stored,
-        target: &Target,
+        said: &Revocation,
         now: Moment,
     ) -> Result<Option<Revoked>, Error> {
         let next = match stored.state.clone().revoke(now.second()) {
             Ok(next) => next,
-            Err(refusal) if matches!(target, Target::Request(_)) => return Err(refusal.into()),
+            Err(refusal) if matches!(said.target, Target::Request(_)) => return Err(refusal.into()),
             // What ran out by itself is for the sweep.
             Err(_) => return Ok(None),
         };
@@ -96,6 +97,7 @@ impl Service {
         }
         self.cut.add(stored.state.certificate());
         let asked: Request = stored.signed.claims()?;
+        self.tell_of_revocation(tx, policy, &asked, said, now.second())?;
         Ok(Some(Revoked { id: asked.id, person: asked.person, role: asked.role, serial: next.serial() }))
     }
 
@@ -119,14 +121,14 @@ impl Service {
         let (service, now) = (Arc::clone(self), self.clock.now().second().plus(-AFTER_THE_END));
         let work = move |tx: &mut Tx<'_>| {
             for (id, serial, ends) in revocations::cut(tx, now)? {
-                if service.is_on_record(tx, &id, serial)? {
+                if is_on_record(tx, &id, serial)? {
                     service.cut.add(Some((serial, ends)));
                 } else {
                     tracing::error!(%id, %serial, "its row says that it was ended, and nothing proves it");
                 }
             }
             for emergency in emergencies::since(tx, now.plus(-longest_emergency()))? {
-                if service.is_on_record(tx, &emergency.id, emergency.serial)? {
+                if is_on_record(tx, &emergency.id, emergency.serial)? {
                     service.cut.add(Some((emergency.serial, latest_end(&emergency))));
                 }
             }
@@ -134,24 +136,29 @@ impl Service {
         };
         self.store.read(work).await
     }
+}
 
-    /// Whether the log says that this certificate was ended, by a statement that somebody signed or with a fact.
-    fn is_on_record(&self, tx: &mut Tx<'_>, id: &RequestId, serial: Serial) -> Result<bool, Error> {
-        let leaves = events::of_request(tx, id)?;
-        let ended = leaves.iter().filter_map(|leaf| serde_json::from_slice::<Event>(&leaf.bytes).ok()).find(|event| {
-            matches!(event.kind, EventKind::Returned | EventKind::Revoked) && event.serial == Some(serial)
-        });
-        let Some(event) = ended else { return Ok(false) };
-        // A fact that ended leaves no statement.
-        let Some(digest) = event.statement else { return Ok(event.kind == EventKind::Revoked) };
-        let Ok(signed) = statements::load(tx, &digest) else { return Ok(false) };
-        let instance = match event.kind {
-            EventKind::Returned => signed.claims::<Return>().map(|said| said.instance),
-            _ => signed.claims::<Revocation>().map(|said| said.instance),
-        };
-        // Who had the duty then may have it no more; what they ended stays ended.
-        Ok(instance.as_ref() == Ok(&self.trust.instance) && signed.signature().check(signed.bytes()).is_ok())
-    }
+/// Whether the log says that this certificate was ended, by a statement that somebody signed or with a fact.
+fn is_on_record(tx: &mut Tx<'_>, id: &RequestId, serial: Serial) -> Result<bool, Error> {
+    let leaves = events::of_request(tx, id)?;
+    let ended = leaves
+        .iter()
+        .filter_map(|leaf| serde_json::from_slice::<Event>(&leaf.bytes).ok())
+        .find(|event| matches!(event.kind, EventKind::Returned | EventKind::Revoked) && event.serial == Some(serial));
+    let Some(event) = ended else { return Ok(false) };
+    // A fact that ended leaves no statement.
+    let Some(digest) = event.statement else { return Ok(event.kind == EventKind::Revoked) };
+    let Ok(signed) = statements::load(tx, &digest) else { return Ok(false) };
+    // Who had the duty then may have it no more; what they ended stays ended.
+    Ok(signed.signature().check(signed.bytes()).is_ok())
+}
+
+/// The revocation that ended a request, if one did.
+pub(super) fn of_request(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Signed>, StoreError> {
+    let leaves = events::of_request(tx, id)?;
+    let events = leaves.iter().filter_map(|leaf| serde_json::from_slice::<Event>(&leaf.bytes).ok());
+    let named = events.filter(|event| event.kind == EventKind::Revoked).find_map(|event| event.statement);
+    named.map(|digest| statements::load(tx, &digest)).transpose()
 }
 
 fn event(policy: &Policy, said: &Verified<Revocation>, revoked: &Revoked, now: Moment) -> Event {

@@ -47,7 +47,8 @@ pub fn next_number(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64, StoreError> {
         Some(text) => text.parse().map_err(|_| StoreError::nonsense("meta", &KRL_NUMBER, "value"))?,
         None => 0,
     };
-    let next = (last + 1).max(now.unix().unsigned_abs());
+    let above = last + 1;
+    let next = above.max(now.unix().unsigned_abs());
     let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
     let text = next.to_string();
     let values: [Value<'_>; 2] = [KRL_NUMBER.into(), text.as_str().into()];

@@ -139,6 +139,9 @@ pub struct RequestView {
     pub from: Option<IpAddr>,
     pub approvers: Vec<PersonName>,
     pub decisions: Vec<DecisionView>,
+    /// Who revoked it; only where one request is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<RevocationView>,
     /// What happened, oldest first; only where one request is shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
@@ -197,6 +200,15 @@ pub struct DecisionView {
     pub decision: Decision,
     pub seconds: Seconds,
     pub comment: Comment,
+    pub at: Timestamp,
+}
+
+/// A revocation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct RevocationView {
+    pub person: PersonName,
+    pub reason: Reason,
     pub at: Timestamp,
 }
 

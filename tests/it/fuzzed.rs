@@ -71,6 +71,7 @@ fn what_is_genuine_is_taken() {
     parse::<Session>(text(Kind::Session)).expect("a session");
     told(&genuine::certified(&genuine::unsigned_certificate())).expect("a certificate");
     Policy::parse(&genuine::policy()).expect("a policy");
+    ssh_jit::domain::krl::Header::read(&genuine::krl().to_bytes()).expect("a list");
     genuine::passkey_sshsig(5, [0; 4], b"", genuine::client_data().as_bytes()).expect("a signature");
 }
 

@@ -270,6 +270,19 @@ fn a_damaged_pin_is_not_replaced() {
     assert_eq!(world.files(), before);
 }
 
+/// Nor is the pin of another instance, whoever put it there.
+#[test]
+fn a_pin_of_another_instance_is_refused() {
+    let world = World::new();
+    world.new_list();
+    let other = Trust { instance: InstanceId::from_bytes([8; 16]), ..first_trust(&world) };
+    let signed = world.bench.keys().user_ca.vouch(bytes(&other)).expect("a signature");
+    fs::write(world.path("trust.json"), text(&signed).to_string()).expect("a file");
+    let before = world.files();
+    assert!(matches!(world.look(), Err(SyncError::OtherInstance { .. })));
+    assert_eq!(world.files(), before);
+}
+
 /// H-files: a link that was planted is replaced, and nothing is written through it.
 #[test]
 fn nothing_is_written_through_a_link() {

@@ -15,7 +15,7 @@ use ssh_jit::domain::verify::Signed;
 use crate::support::service::{Answer, Asked, Bench, Key, policy, with};
 use crate::support::{dir, output, run, tool};
 
-fn revoke(bench: &Bench, by: &str, target: Value) -> Answer {
+pub(crate) fn revoke(bench: &Bench, by: &str, target: Value) -> Answer {
     let changes = json!({"target": target, "reason": "the laptop was stolen"});
     bench.send(Kind::Revocation, &Key::of(by), &with(bench.draft(Kind::Revocation, by), &changes))
 }
@@ -44,13 +44,13 @@ fn active(bench: &Bench, person: &str) -> (Asked, u64) {
 }
 
 /// The list that is published: verified, and read by stock OpenSSH.
-struct Published {
+pub(crate) struct Published {
     number: u64,
-    serials: BTreeSet<u64>,
+    pub(crate) serials: BTreeSet<u64>,
     text: String,
 }
 
-fn published(bench: &Bench) -> Published {
+pub(crate) fn published(bench: &Bench) -> Published {
     let answer = bench.http("GET", "/v1/krl", None, b"").ok().json();
     let bytes = STANDARD.decode(answer["krl"].as_str().expect("base64")).expect("base64");
     let signature = SshSig::from_armor(answer["signature"].as_str().expect("a signature")).expect("a signature");
@@ -159,6 +159,25 @@ fn everything_that_rests_on_a_key_ends() {
     assert_eq!(by(&Key::of("bob")), ids([&bobs, &by_other_key]));
 }
 
+/// What a passkey approved hangs on it, and on the SSH key that vouched for it.
+#[test]
+fn a_passkey_rests_on_its_ssh_key() {
+    let bench = Bench::new();
+    let carol = crate::web::carol(&bench);
+    let approved = || {
+        let asked = bench.ask("alice", "web", &json!({}));
+        let text = carol.draft(&bench, &asked.id, "approve");
+        carol.calls(&bench, "/web/decisions", &carol.signs(Kind::Approval, &text)).ok();
+        asked
+    };
+    let (first, second) = (approved(), approved());
+    assert_eq!(ended(revoke(&bench, "dan", json!({"key": Key::of("carol").fingerprint()}))), ids([&first, &second]));
+    let third = approved();
+    assert_eq!(ended(revoke(&bench, "dan", json!({"key": carol.fingerprint()}))), ids([&third]));
+    let page = carol.opens(&bench, &format!("/requests/{}", third.id)).ok().body;
+    assert!(page.contains("before it was started") && page.contains("the laptop was stolen"), "{page}");
+}
+
 /// Broken glass is ended like anything else, and only while its certificate may live.
 #[test]
 fn broken_glass_is_revoked_too() {
@@ -217,7 +236,9 @@ fn numbers_grow_whatever_happens() {
     let emergency: u64 =
         bench.break_glass(&broken).ok().json()["serial"].as_str().expect("a serial").parse().expect("one");
     ended(revoke(&bench, "carol", json!({"person": "alice"})));
+    let lives = bench.break_glass(&bench.breaking("alice", "db-prod")).ok();
     let first = published(&bench);
+    assert!(!first.text.contains(lives.json()["serial"].as_str().expect("a serial")));
     bench.advance(-300);
     bench.restart();
     let second = published(&bench);

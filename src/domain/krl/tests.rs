@@ -130,6 +130,7 @@ fn what_is_no_list_is_told_apart() {
     assert_eq!(changed(0, b's'), Err(BadKrl::NotAKrl));
     assert_eq!(changed(11, 2), Err(BadKrl::Version));
     assert_eq!(changed(empty_length(), 4), Err(BadKrl::NotAKrl), "a section that sshd refuses");
+    assert_eq!(changed(good.len() - 13, 0x39), Err(BadKrl::NotAKrl), "an extension that sshd may refuse");
     assert_eq!(Header::read(&good[..good.len() - 1]), Err(BadKrl::NotWhole));
     assert_eq!(Header::read(&[&good[..], &[0]].concat()), Err(BadKrl::NotWhole));
 }

@@ -13,6 +13,15 @@ use crate::support::{dir, wait_until};
 /// From the moment it is on record.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// One in which carol and dan may revoke.
+fn world() -> World {
+    let mut world = World::prepared();
+    let policy = world.usual_policy().replace("[duties]\n", "[duties]\nrevokers = [\"dba\"]\n");
+    world.write("ca/policy.toml", &policy);
+    world.start();
+    world
+}
+
 /// What somebody may have copied from a client: a subject key and its certificate.
 struct Copied {
     id: String,
@@ -51,7 +60,7 @@ impl Copied {
 
 #[test]
 fn what_ended_is_refused_by_sshd_within_seconds() {
-    let world = World::new();
+    let world = world();
     let (host, folder) = world.synced_host("web1", &["quick"]);
     let mut sync = world.spawn(world.host_sync(&folder, &[]));
     sync.wait_for("of revoked certificates");
@@ -69,6 +78,12 @@ fn what_ended_is_refused_by_sshd_within_seconds() {
     );
     revoked.is_refused_soon(&host);
     assert!(host.sshd.log().contains("revoked by file"), "{}", host.sshd.log());
+    let shown = bob.run(&["show", &revoked.id]).good().stdout;
+    assert!(shown.contains("revoked by carol \"the laptop was stolen\""), "{shown}");
+    let receipt = bob.run(&["receipt", &revoked.id]).good().stdout;
+    world.write("receipt.json", &receipt);
+    let verified = bob.run(&["verify", &world.path("receipt.json").display().to_string()]).good().stdout;
+    assert!(verified.contains("carol revoked it at "), "{verified}");
     let again = logged_in(&bob, scratch.path());
     assert!(again.admitted(&host));
     world.as_("dan").run(&["revoke", "--person", "bob", "--reason", reason]).good();
@@ -78,7 +93,7 @@ fn what_ended_is_refused_by_sshd_within_seconds() {
 /// A host that cannot reach the service, or cannot write, lets in whom it let in before.
 #[test]
 fn a_host_that_is_cut_off_goes_on() {
-    let mut world = World::new();
+    let mut world = world();
     let (host, folder) = world.synced_host("web1", &["quick"]);
     let scratch = dir();
     let copied = logged_in(&world.as_("alice"), scratch.path());
@@ -138,7 +153,7 @@ impl Locked {
 /// Who may not, and what is no target.
 #[test]
 fn it_takes_the_duty_and_one_target() {
-    let world = World::new();
+    let world = world();
     let (carol, alice) = (world.as_("carol"), world.as_("alice"));
     let id = alice.ask(&["db-prod", "--for", "2h", "--reason", "replica lag after failover"]);
     alice.run(&["revoke", &id, "--reason", "mine"]).is(1, &[], &["ssh-jit: person: this needs the duty revokers"]);
@@ -172,7 +187,7 @@ fn it_takes_the_duty_and_one_target() {
 /// The claim itself is refused with the code, when a revocation comes after the client looked.
 #[test]
 fn a_claim_of_what_was_revoked_ends_with_14() {
-    let world = World::new();
+    let world = world();
     let (carol, alice) = (world.as_("carol"), world.as_("alice"));
     let id = alice.ask(&["db-prod", "--for", "2h", "--reason", "replica lag after failover"]);
     let mut waits = alice.spawn(&["login", &id]);

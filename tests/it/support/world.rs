@@ -382,7 +382,6 @@ impl World {
 const ROLES: &str = r#"
 [duties]
 auditors = ["carol"]
-revokers = ["dba"]
 reviewers = ["dba", "alice"]
 
 [roles.db-prod]
