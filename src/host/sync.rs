@@ -32,7 +32,7 @@ const WAIT: Duration = Duration::from_secs(25);
 /// An answer that came sooner came from something that does not wait.
 const SOON: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// No file here is longer.
 const LONGEST: u64 = 64 * 1024 * 1024;
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use ssh_jit::domain::krl::{Header, NAMESPACE};
 use ssh_jit::domain::sshsig::SshSig;
-use ssh_jit::domain::statement::Kind;
+use ssh_jit::domain::statement::{Kind, Serial};
 use ssh_jit::domain::verify::Signed;
 
 use crate::support::service::{Answer, Asked, Bench, Key, policy, with};
@@ -90,7 +90,7 @@ fn a_request_is_revoked_once() {
     assert_eq!(bench.story(before), ["revoked"]);
     let event = bench.events().remove(before);
     assert_eq!(event.person.as_ref().map(ToString::to_string).as_deref(), Some("carol"));
-    assert_eq!(event.serial.map(|serial| serial.number()), Some(serial));
+    assert_eq!(event.serial.map(Serial::number), Some(serial));
     assert_eq!((state_of(&bench, &asked), state_of(&bench, &other)), ("revoked".to_owned(), "active".to_owned()));
     assert_eq!(published(&bench).serials, BTreeSet::from([serial]));
     bench.refuses("not-active", || revoke(&bench, "carol", json!({"request": asked.id})));

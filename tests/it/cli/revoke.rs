@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::support::world::{As, Host, World};
+use crate::support::world::{As, Host, World, host_sync};
 use crate::support::{dir, wait_until};
 
 /// From the moment it is on record.
@@ -62,7 +62,7 @@ impl Copied {
 fn what_ended_is_refused_by_sshd_within_seconds() {
     let world = world();
     let (host, folder) = world.synced_host("web1", &["quick"]);
-    let mut sync = world.spawn(world.host_sync(&folder, &[]));
+    let mut sync = world.spawn(host_sync(&folder, &[]));
     sync.wait_for("of revoked certificates");
     let (scratch, alice, bob) = (dir(), world.as_("alice"), world.as_("bob"));
     let (given_back, revoked) = (logged_in(&alice, scratch.path()), logged_in(&bob, scratch.path()));
@@ -103,7 +103,7 @@ fn a_host_that_is_cut_off_goes_on() {
     if let Some(locked) = &locked {
         world.as_("carol").run(&["revoke", "--person", "bob", "--reason", "left the company"]).good();
         world.as_("alice").run(&["done", &logged_in(&world.as_("alice"), scratch.path()).id]).good();
-        let mut command = world.host_sync(&locked.folder, &["--once"]);
+        let mut command = host_sync(&locked.folder, &["--once"]);
         command.uid(locked.account).gid(locked.account);
         let ran = world.run(command);
         assert_eq!(ran.code, 1, "{ran:?}");
@@ -111,14 +111,14 @@ fn a_host_that_is_cut_off_goes_on() {
         assert_eq!(fs::read(locked.folder.join("revoked.krl")).unwrap(), list, "the old list stays");
     }
     world.stop();
-    let ran = world.run(world.host_sync(&folder, &["--once"]));
+    let ran = world.run(host_sync(&folder, &["--once"]));
     assert_eq!(ran.code, 20, "{ran:?}");
     assert!(!ran.stderr.contains("hint:"), "{ran:?}");
     assert_eq!(fs::read(folder.join("revoked.krl")).unwrap(), list);
     assert!(copied.admitted(&host), "{}", host.sshd.log());
-    let status = world.run(world.host_sync(&folder, &["--status"])).good();
+    let status = world.run(host_sync(&folder, &["--status"])).good();
     assert!(status.stdout.contains("confirmed") && status.stdout.contains(" ago"), "{status:?}");
-    let mut sync = world.spawn(world.host_sync(&folder, &[]));
+    let mut sync = world.spawn(host_sync(&folder, &[]));
     sync.wait_for("stays, last confirmed");
 }
 

@@ -25,6 +25,13 @@ pub(crate) fn ssh_jit() -> Command {
     command
 }
 
+/// `ssh-jit host sync` on a host's folder.
+pub(crate) fn host_sync(folder: &Path, args: &[&str]) -> Command {
+    let mut command = ssh_jit();
+    command.args(["host", "sync", "--folder"]).arg(folder).args(args);
+    command
+}
+
 /// What a command printed, how it ended, and how long it took.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -346,7 +353,7 @@ impl World {
         let trust: serde_json::Value = serde_json::from_str(&trust).expect("JSON");
         let text = format!("server = {:?}\ninstance = {}\n", self.url(), trust["instance"]);
         fs::write(folder.join("host.toml"), text).expect("host.toml");
-        self.run(self.host_sync(&folder, &["--once"])).good();
+        self.run(host_sync(&folder, &["--once"])).good();
         fs::write(dir.join(user()), principals.join("\n") + "\n").expect("principals");
         let (shown, synced) = (dir.display(), folder.display());
         let config = format!(
@@ -354,13 +361,6 @@ impl World {
              AuthorizedPrincipalsFile {shown}/%u\nPerSourceMaxStartups none"
         );
         (Host::start(dir, &config), folder)
-    }
-
-    /// `ssh-jit host sync` on a host's folder.
-    pub(crate) fn host_sync(&self, folder: &Path, args: &[&str]) -> Command {
-        let mut command = ssh_jit();
-        command.args(["host", "sync", "--folder"]).arg(folder).args(args);
-        command
     }
 
     /// A host that trusts this service, configured by what `ssh-jit ca show --sshd` prints. It accepts these
