@@ -36,7 +36,9 @@ impl Service {
     pub async fn revoke(self: &Arc<Self>, signed: Signed) -> Result<Vec<Revoked>, Error> {
         self.audited(Kind::Revocation, &signed, async {
             // What the journal alone knows of could not be ended.
-            self.import_journal().await?;
+            if let Err(error) = self.import_journal().await {
+                tracing::error!(%error, "the journal was not imported; only what was before is revoked");
+            }
             let (now, policy) = (self.clock.now(), self.policy());
             let said = self.accept::<Revocation>(&policy, &signed, now).await?;
             let service = Arc::clone(self);
@@ -153,12 +155,13 @@ fn is_on_record(tx: &mut Tx<'_>, id: &RequestId, serial: Serial) -> Result<bool,
     Ok(signed.signature().check(signed.bytes()).is_ok())
 }
 
-/// The revocation that ended a request, if one did.
+/// The revocation that ended a request, if one did and it is there.
 pub(super) fn of_request(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Signed>, StoreError> {
     let leaves = events::of_request(tx, id)?;
     let events = leaves.iter().filter_map(|leaf| serde_json::from_slice::<Event>(&leaf.bytes).ok());
     let named = events.filter(|event| event.kind == EventKind::Revoked).find_map(|event| event.statement);
-    named.map(|digest| statements::load(tx, &digest)).transpose()
+    // It may have been erased.
+    Ok(named.and_then(|digest| statements::load(tx, &digest).ok()))
 }
 
 fn event(policy: &Policy, said: &Verified<Revocation>, revoked: &Revoked, now: Moment) -> Event {
@@ -175,24 +178,26 @@ fn event(policy: &Policy, said: &Verified<Revocation>, revoked: &Revoked, now: M
 
 /// The requests that a revocation is about and that are not over. A request that is named must exist.
 fn open(tx: &mut Tx<'_>, target: &Target) -> Result<Vec<Stored>, Error> {
-    let all = (0, u32::MAX);
-    Ok(match target {
-        Target::Request(id) => match requests::load(tx, id)? {
-            Some(stored) => vec![stored],
-            None if emergencies::load(tx, id)?.is_some() => Vec::new(),
-            None => return Err(Refusal::UnknownRequest.into()),
-        },
-        Target::Person(person) => requests::list(tx, &Filter::OpenOf(person.clone()), None, all)?,
-        Target::Key(key) => {
-            let mut theirs = Vec::new();
-            for stored in requests::list(tx, &Filter::Open, None, all)? {
-                if rests_on(tx, &stored, key)? {
-                    theirs.push(stored);
-                }
-            }
-            theirs
+    if let Target::Request(id) = target {
+        return match requests::load(tx, id)? {
+            Some(stored) => Ok(vec![stored]),
+            None if emergencies::load(tx, id)?.is_some() => Ok(Vec::new()),
+            None => Err(Refusal::UnknownRequest.into()),
+        };
+    }
+    let mut meant = Vec::new();
+    // Whose they are is read from what was signed, not from a column.
+    for stored in requests::list(tx, &Filter::Open, None, (0, u32::MAX))? {
+        let is_meant = match target {
+            Target::Request(id) => stored.id == *id,
+            Target::Person(person) => stored.signed.claims::<Request>()?.person == *person,
+            Target::Key(key) => rests_on(tx, &stored, key)?,
+        };
+        if is_meant {
+            meant.push(stored);
         }
-    })
+    }
+    Ok(meant)
 }
 
 /// Whether a request was asked for or approved with a key, or is to be claimed with it.
