@@ -14,6 +14,7 @@
 //! | [`wire`] | the JSON of the API | domain |
 //! | [`http`] | the API and the web form: one table of routes, handlers that call one service function | service, wire, domain |
 //! | [`client`] | agent, identity, state and API of whoever asks | domain, wire |
+//! | [`host`] | what runs on a host: its list of revoked certificates and its trusted CAs | client, domain |
 //! | [`cli`] | the command line, one file a verb | everything |
 //!
 //! Beside them [`clock`], [`config`], [`files`], [`outgoing`] and [`random`]: nothing else reads the clock, the
@@ -35,6 +36,8 @@
 //!    outcome with the grant.
 //! 5. [`client::certificate`] checks that it is what was asked for; `client/subject.rs` gives it to the
 //!    agent until it ends. Plain `ssh` does the rest.
+//! 6. What ends early (`service/claims.rs`, `service/revocations.rs`, `service/facts.rs`) stands on the list that
+//!    `service/krl.rs` makes and the KRL key signs; `host/sync.rs` keeps it where sshd reads it.
 //!
 //! # Why nobody gets a certificate that nobody approved
 //!
@@ -63,6 +66,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod files;
+pub mod host;
 pub mod http;
 pub mod notify;
 pub mod outgoing;

@@ -123,7 +123,7 @@ fn text() -> String {
     text
 }
 
-fn key(i: usize) -> String {
+pub(super) fn key(i: usize) -> String {
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&(i as u64).to_le_bytes());
     let point = SigningKey::from_bytes(&seed).verifying_key().to_bytes();

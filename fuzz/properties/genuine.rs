@@ -10,8 +10,11 @@ use ssh_jit::domain::digest::Digest;
 use ssh_jit::domain::facts::Source;
 use ssh_jit::domain::journal::{Entry, NAMESPACE, Outcome};
 use ssh_jit::domain::key::PublicKey;
+use ssh_jit::domain::krl::{Krl, OfCa};
+use ssh_jit::domain::names::InstanceId;
 use ssh_jit::domain::sshsig::{SshSig, ed25519_wire, signed_blob};
 use ssh_jit::domain::statement::{Kind, Serial, Version};
+use ssh_jit::domain::time::Timestamp;
 use ssh_jit::domain::webhook::Delivery;
 
 /// A source with a key, that may speak of who is on call, and of one incident.
@@ -53,6 +56,24 @@ pub fn key(seed: u8) -> SigningKey {
 /// Its public half.
 pub fn public(key: &SigningKey) -> PublicKey {
     PublicKey::from_blob(&wire(&[b"ssh-ed25519", key.verifying_key().as_bytes()])).expect("a good key")
+}
+
+/// A list with a section of each kind.
+pub fn krl() -> Krl {
+    let serial = |counter| Serial::new(1, counter).expect("a serial");
+    let spread = (0..100).map(|n| serial(3 * n + 1));
+    let of_ca = OfCa {
+        ca: public(&key(1)),
+        serials: spread.chain((1000..2000).map(serial)).chain([serial(1 << 40)]).collect(),
+        key_ids: ["ssh-jit/7F3K-9QPX-M2".to_owned()].into(),
+    };
+    Krl {
+        number: 1_795_341_718,
+        generated: Timestamp::from_unix(1_795_341_718),
+        instance: InstanceId::from_bytes([0x3f; 16]),
+        certificates: vec![of_ca],
+        keys: [public(&key(2)).fingerprint()].into(),
+    }
 }
 
 /// SSH `string`s, one after the other.

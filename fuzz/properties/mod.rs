@@ -16,6 +16,7 @@ use ssh_jit::client::certificate::{Checked, Expected, Surprise, check, told};
 use ssh_jit::config::{ClientConfig, ServiceConfig};
 use ssh_jit::domain::facts::{self, MOST, Message};
 use ssh_jit::domain::key::PublicKey;
+use ssh_jit::domain::krl::Header;
 use ssh_jit::domain::passkey::Assertion;
 use ssh_jit::domain::policy::{EMERGENCY_LONGEST, MOST_PRINCIPALS, Policy};
 use ssh_jit::domain::sshsig::{Expect, SshSig};
@@ -32,7 +33,7 @@ use surroundings::{Web, with_file, with_web};
 pub type Property = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Property); 12] = [
+pub const TARGETS: [(&str, Property); 13] = [
     ("public_key", public_key),
     ("certificate", certificate),
     ("sshsig", sshsig),
@@ -44,6 +45,7 @@ pub const TARGETS: [(&str, Property); 12] = [
     ("agent", agent),
     ("journal", journal),
     ("webhook", webhook),
+    ("krl", krl),
     ("http", http),
 ];
 
@@ -283,6 +285,21 @@ pub fn journal(input: &[u8]) {
     });
 }
 
+/// A list of revoked certificates is taken whole: another reader finds the same number in it, and its sections fill it.
+pub fn krl(input: &[u8]) {
+    let Ok(header) = Header::read(input) else { return };
+    assert!(Header::read(&[input, b"\x01"].concat()).is_err(), "something behind its end");
+    let rest = &mut input.strip_prefix(b"SSHKRL\n\0\0\0\0\x01").expect("magic and version");
+    let [number, generated, _] = [(); 3].map(|()| u64::decode(rest).expect("a number"));
+    assert!(number == header.number && generated >= header.generated.unix().unsigned_abs());
+    let (_, comment) = (Vec::<u8>::decode(rest).expect("reserved"), String::decode(rest).expect("a comment"));
+    assert_eq!(comment, header.comment);
+    while !rest.is_empty() {
+        assert!([1, 5].contains(&u8::decode(rest).expect("a kind")));
+        Vec::<u8>::decode(rest).expect("a section");
+    }
+}
+
 /// Whatever is asked, the service answers it, finds no fault of its own, and keeps its pages' protection. The input is
 /// `METHOD PATH`, lines of headers, an empty line, and the body.
 pub fn http(input: &[u8]) {
@@ -328,6 +345,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         }
         "journal" => vec![genuine::journal().0.into_bytes()],
         "webhook" => genuine::webhooks().iter().map(|body| body.as_bytes().to_vec()).collect(),
+        "krl" => vec![genuine::krl().to_bytes()],
         "http" => surroundings::requests(),
         other => panic!("there is no target {other}"),
     }

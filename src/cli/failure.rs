@@ -123,6 +123,7 @@ impl From<ApiError> for Failure {
                     "not-eligible" | "unknown-person" => Exit::NotEligible,
                     "denied" | "denied-by-rule" | "conditions" | "daily-max" | "nobody-decides" => Exit::Denied,
                     "lapsed" => Exit::Lapsed,
+                    "revoked" => Exit::Revoked,
                     _ => Exit::Failed,
                 };
                 let failure = Self { code: problem.code.clone(), ..failure }.exit(exit);

@@ -12,6 +12,7 @@ mod ensure;
 mod extend;
 mod facts;
 mod failure;
+mod host;
 mod init;
 mod login;
 mod passkey;
@@ -20,6 +21,7 @@ mod policy;
 mod policy_files;
 mod receipt;
 mod requests;
+mod revoke;
 mod roles;
 mod run;
 mod serve;
@@ -111,6 +113,8 @@ enum Verb {
     Extend(extend::Args),
     /// Give access back before it ends
     Done(done::Args),
+    /// End access that others have, and what they could still get
+    Revoke(revoke::Args),
     /// Get in when nobody can approve: a very short certificate for your emergency key
     #[command(name = "break-glass")]
     BreakGlass(break_glass::Args),
@@ -132,6 +136,9 @@ enum Verb {
     /// The service's public keys
     #[command(subcommand)]
     Ca(ca::Verb),
+    /// What runs on a host that people log in to
+    #[command(subcommand)]
+    Host(host::Host),
     /// What works here, and what to do about the rest
     Doctor,
 }
@@ -180,6 +187,7 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Init(args) => init::run(&ui, &args),
         Verb::Serve(args) => serve::run(&ui, &environment, &args),
+        Verb::Host(verb) => host::run(&ui, &verb),
         Verb::Policy(verb) if !matches!(verb, policy::Verb::Replay(_)) => policy::run(&ui, &verb),
         verb => {
             let flags = ClientConfig {
@@ -213,6 +221,7 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Withdraw(args) => withdraw::run(context, &args),
         Verb::Extend(args) => extend::run(context, &args),
         Verb::Done(args) => done::run(context, &args),
+        Verb::Revoke(args) => revoke::run(context, &args),
         Verb::BreakGlass(args) => break_glass::run(context, &args),
         Verb::Review(args) => break_glass::review(context, &args),
         Verb::Passkey(verb) => passkey::run(context, &verb),
@@ -222,6 +231,6 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Ca(verb) => ca::run(context, &verb),
         Verb::Doctor => Ok(doctor::run(context)),
         Verb::Policy(policy::Verb::Replay(args)) => policy::replay::run(context, &args),
-        Verb::Init(_) | Verb::Serve(_) | Verb::Policy(_) => Ok(Exit::Misuse),
+        Verb::Init(_) | Verb::Serve(_) | Verb::Host(_) | Verb::Policy(_) => Ok(Exit::Misuse),
     }
 }

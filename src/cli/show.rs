@@ -4,7 +4,7 @@ use crate::domain::event::Event;
 use crate::domain::names::{HostName, PersonName};
 use crate::domain::text::visible;
 use crate::domain::time::{Seconds, Timestamp};
-use crate::wire::{RequestView, StateView};
+use crate::wire::{RequestView, RevocationView, StateView};
 
 use super::person::{Person, request_id};
 use super::ui::{length, time};
@@ -70,6 +70,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     for decision in &view.decisions {
         let comment = visible(decision.comment.as_str());
         ui.out(format_args!("  {} by {} for {} \"{comment}\"", decision.decision, decision.person, decision.seconds));
+    }
+    if let Some(RevocationView { person, reason, .. }) = &view.revocation {
+        ui.out(format_args!("  revoked by {person} \"{}\"", visible(reason.as_str())));
     }
     for event in &view.events {
         ui.out(format_args!("  {}  {}", time(event.at.second(), now), story(event)));

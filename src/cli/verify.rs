@@ -16,7 +16,7 @@ use crate::domain::passkey::{self, Enrolled};
 use crate::domain::policy::{Circumstances, Policy, Tickets};
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::{Expect, SshSig};
-use crate::domain::statement::{Approval, Claim, Decision, Request, Statement};
+use crate::domain::statement::{Approval, Claim, Decision, Request, Revocation, Statement};
 use crate::domain::text::visible;
 use crate::domain::tree::verify_inclusion;
 use crate::domain::trust::Trust;
@@ -111,7 +111,12 @@ fn complete(receipt: &ReceiptView) -> Result<(), Failure> {
         }
     }
     for event in &events {
-        let kept = matches!(event.kind, EventKind::Approved | EventKind::Denied | EventKind::Claimed);
+        let kept = match event.kind {
+            EventKind::Approved | EventKind::Denied | EventKind::Claimed => true,
+            // A fact that ended leaves no statement.
+            EventKind::Revoked => event.statement.is_some(),
+            _ => false,
+        };
         if kept && !signed.iter().any(|statement| event.statement == Some(statement.digest())) {
             return Err(wrong(format!("it lacks the statement of event {}", event.seq)));
         }
@@ -127,6 +132,8 @@ struct Case {
     request: Verified<Request>,
     decisions: Vec<Verified<Approval>>,
     claim: Option<Verified<Claim>>,
+    /// Who had the duty then, the policy of then says; this ends access and gives none.
+    revocation: Option<Verified<Revocation>>,
 }
 
 impl Case {
@@ -135,10 +142,13 @@ impl Case {
         let (first, rest) = signed.split_first().ok_or_else(|| wrong("it holds no statement"))?;
         let asked: Request = first.claims()?;
         policy.signer(&asked.person, first.signature().key()).map_err(|e| wrong(format!("the request: {e}")))?;
-        let mut case = Self { request: verified(first, receipt, trust)?, decisions: Vec::new(), claim: None };
+        let mut case =
+            Self { request: verified(first, receipt, trust)?, decisions: Vec::new(), claim: None, revocation: None };
         for signed in rest {
             if signed.claims::<Approval>().is_ok() {
                 case.decisions.push(verified(signed, receipt, trust)?);
+            } else if signed.claims::<Revocation>().is_ok() {
+                case.revocation = Some(verified(signed, receipt, trust)?);
             } else {
                 case.claim = Some(verified(signed, receipt, trust)?);
             }
@@ -247,7 +257,7 @@ fn report(context: &Context, receipt: &ReceiptView, case: &Case, grant: Option<&
         let approvers: Vec<_> = case.decisions.iter().map(|d| d.get().person.clone()).collect();
         ui.data(&serde_json::json!({
             "request": asked.id, "person": asked.person, "role": asked.role, "approvers": approvers,
-            "certified": grant.is_some(), "key_id": grant.map(Grant::key_id), "events": receipt.events.len(),
+            "certified": grant.is_some(), "revoked_by": case.revocation.as_ref().map(|said| said.get().person.clone()), "key_id": grant.map(Grant::key_id), "events": receipt.events.len(),
         }));
         return;
     }
@@ -275,6 +285,9 @@ fn report(context: &Context, receipt: &ReceiptView, case: &Case, grant: Option<&
             ui.out(format_args!("key id {}", grant.key_id()));
             hung_on(context, receipt, grant);
         }
+    }
+    if let Some(said) = case.revocation.as_ref().map(Verified::get) {
+        ui.out(format_args!("{} revoked it at {}: \"{}\"", said.person, said.at, visible(said.reason.as_str())));
     }
     ui.good(format_args!(
         "proven by {} statements and {} events of the log",

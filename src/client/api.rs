@@ -19,6 +19,8 @@ const IDLE_FOR: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than the service holds a waiting request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(70);
+/// RFC 9110, 15.4.5.
+const NOT_MODIFIED: u16 = 304;
 
 /// A service, by its address.
 #[derive(Debug, Clone)]
@@ -120,6 +122,16 @@ impl Api {
         self.read(self.agent.get(self.at(path)).call())
     }
 
+    /// Reads what everybody may read, unless the service still has what `known` is the ETag of.
+    pub fn get_unless<T: DeserializeOwned>(&self, path: &str, known: Option<&str>) -> Result<Option<T>, ApiError> {
+        let request = self.agent.get(self.at(path));
+        let Some(known) = known else { return self.read(request.call()).map(Some) };
+        match request.header("If-None-Match", known).call() {
+            Ok(answer) if answer.status().as_u16() == NOT_MODIFIED => Ok(None),
+            answer => self.read(answer).map(Some),
+        }
+    }
+
     /// Reads with a bearer or a capability.
     pub fn get_as<T: DeserializeOwned>(&self, path: &str, bearer: &str) -> Result<T, ApiError> {
         let request = self.agent.get(self.at(path)).header("Authorization", format!("Bearer {bearer}"));
@@ -173,7 +185,7 @@ impl Api {
         }
     }
 
-    fn nonsense(&self, reason: &impl ToString) -> ApiError {
+    pub(super) fn nonsense(&self, reason: &impl ToString) -> ApiError {
         ApiError::Nonsense { url: self.url.clone(), reason: reason.to_string() }
     }
 }

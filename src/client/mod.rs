@@ -6,5 +6,6 @@ pub mod api;
 pub mod certificate;
 pub mod identity;
 pub mod own_agent;
+pub mod published;
 pub mod state;
 pub mod subject;

@@ -121,7 +121,8 @@ mod tests {
             (State::Lapsed { at: at(9) }, false, false),
             (State::Expired { serial, at: at(9) }, false, true),
             (State::Returned { serial }, false, false),
-            (State::Revoked { serial }, false, false),
+            (State::Revoked { serial: Some(serial) }, false, false),
+            (State::Revoked { serial: None }, false, false),
         ];
         for (state, begins, stands) in table {
             assert_eq!((may_begin(&state).is_ok(), may_stand(&state).is_ok()), (begins, stands), "{state:?}");

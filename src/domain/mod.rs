@@ -10,6 +10,7 @@ pub mod facts;
 pub mod grant;
 pub mod journal;
 pub mod key;
+pub mod krl;
 pub mod names;
 pub mod notice;
 mod options;

@@ -81,6 +81,13 @@ pub enum News {
         /// Why.
         comment: Comment,
     },
+    /// Somebody with the duty ended it.
+    Revoked {
+        /// Who.
+        by: PersonName,
+        /// Why.
+        why: Reason,
+    },
     /// The requester took it back.
     Withdrawn,
     /// Time ended it.
@@ -161,6 +168,7 @@ impl Notice {
             News::Approved { claim_by: Some(_), .. } => "request.approved",
             News::Approved { claim_by: None, .. } => "request.approved-in-part",
             News::Denied { .. } => "request.denied",
+            News::Revoked { .. } => "request.revoked",
             News::Withdrawn => "request.withdrawn",
             News::Lapsed { .. } => "request.lapsed",
             News::BreakGlass { .. } => "break-glass.opened",
@@ -190,6 +198,7 @@ impl Notice {
             News::Approved { by, claim_by: Some(_), .. } => format!("{by} approved {asked}"),
             News::Approved { by, have, needed, .. } => format!("{by} approved {asked} ({have} of {needed})"),
             News::Denied { by, .. } => format!("{by} denied {asked}"),
+            News::Revoked { by, .. } => format!("{by} revoked {role} of {person}"),
             News::Withdrawn => format!("{person} withdrew the request for {role}"),
             News::Lapsed { approved: true } => format!("{asked} lapsed: nobody started it in time"),
             News::Lapsed { approved: false } => format!("{asked} lapsed: nobody decided in time"),
@@ -218,6 +227,7 @@ impl Notice {
             News::Approved { by, comment, .. } | News::Denied { by, comment } if !comment.as_str().is_empty() => {
                 lines.push(format!("{by} said: {}", cut(comment.as_str())));
             }
+            News::Revoked { by, why } => lines.push(format!("{by} said: {}", cut(why.as_str()))),
             _ => {}
         }
         if let News::BreakGlass { category } = &self.news {

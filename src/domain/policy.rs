@@ -330,6 +330,11 @@ impl Policy {
         })
     }
 
+    /// The keys that count no longer, by their fingerprints.
+    pub fn revoked_keys(&self) -> &BTreeSet<Digest> {
+        &self.revoked_keys
+    }
+
     /// Refuses a key that the policy revokes.
     pub fn not_revoked(&self, key: &PublicKey) -> Result<(), Refusal> {
         if self.revoked_keys.contains(&key.fingerprint()) { Err(Refusal::RevokedKey) } else { Ok(()) }

@@ -91,6 +91,8 @@ refusals! {
     NotApproved { state: &'static str } = "not-approved", "request: it is {state}, and only an approved one can be claimed";
     /// Not something that its state allows.
     NotActive { state: &'static str } = "not-active", "request: it is {state}, and only an active one can be given back or revoked";
+    /// Somebody with the duty ended it.
+    Revoked = "revoked", "request: it was revoked; ask again if you still need it";
     /// Nobody decides for themselves.
     SelfApproval = "self-approval", "person: nobody decides on a request of their own; somebody else must";
     /// Not somebody who may decide.

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! requested ──approve (quorum)──▶ approved ──claim──▶ active ──▶ ended: expired | returned | revoked
-//!     ├─ deny ─▶ denied              └─ not claimed in time ─▶ lapsed
-//!     ├─ withdraw ─▶ withdrawn
+//!     ├─ deny ─▶ denied              ├─ not claimed in time ─▶ lapsed
+//!     ├─ withdraw ─▶ withdrawn       └─ revoke ─▶ revoked
+//!     ├─ revoke ─▶ revoked
 //!     └─ not decided in time ─▶ lapsed
 //! ```
 
@@ -58,8 +59,8 @@ pub enum State {
     },
     /// Somebody with the duty ended it.
     Revoked {
-        /// The certificate's serial.
-        serial: Serial,
+        /// The certificate's serial; none when there was no certificate yet.
+        serial: Option<Serial>,
     },
 }
 
@@ -87,10 +88,16 @@ impl State {
     /// The certificate, once there was one.
     pub fn serial(&self) -> Option<Serial> {
         match self {
-            Self::Active { serial, .. }
-            | Self::Expired { serial, .. }
-            | Self::Returned { serial }
-            | Self::Revoked { serial } => Some(*serial),
+            Self::Active { serial, .. } | Self::Expired { serial, .. } | Self::Returned { serial } => Some(*serial),
+            Self::Revoked { serial } => *serial,
+            _ => None,
+        }
+    }
+
+    /// The certificate that gives access, and its end.
+    pub fn certificate(&self) -> Option<(Serial, Timestamp)> {
+        match self {
+            Self::Active { serial, ends } => Some((*serial, *ends)),
             _ => None,
         }
     }
@@ -158,6 +165,7 @@ impl State {
         match self {
             Self::Approved { .. } => Ok(()),
             Self::Lapsed { at } => Err(Refusal::Lapsed { at: *at }),
+            Self::Revoked { .. } => Err(Refusal::Revoked),
             other => Err(Refusal::NotApproved { state: other.name() }),
         }
     }
@@ -170,10 +178,11 @@ impl State {
         }
     }
 
-    /// Somebody with the duty ends it.
+    /// Somebody with the duty ends it, whether it gives access already or could yet.
     pub fn revoke(self, now: Timestamp) -> Result<Self, Refusal> {
         match self.at(now) {
-            Self::Active { serial, .. } => Ok(Self::Revoked { serial }),
+            Self::Active { serial, .. } => Ok(Self::Revoked { serial: Some(serial) }),
+            Self::Requested { .. } | Self::Approved { .. } => Ok(Self::Revoked { serial: None }),
             other => Err(Refusal::NotActive { state: other.name() }),
         }
     }
@@ -283,15 +292,15 @@ mod tests {
         #[rustfmt::skip]
         let table: [(State, [&str; 9]); 9] = [
             //         quorum      one more     the same again    deny      withdraw     claim     give back   revoke     time
-            (waiting(), ["approved", "requested", "decided-already", "denied", "withdrawn", approved, active, active, "lapsed"]),
-            (State::Approved { claim_by: time(50) }, [pending, pending, pending, pending, "withdrawn", "active", active, active, "lapsed"]),
+            (waiting(), ["approved", "requested", "decided-already", "denied", "withdrawn", approved, active, "revoked", "lapsed"]),
+            (State::Approved { claim_by: time(50) }, [pending, pending, pending, pending, "withdrawn", "active", active, "revoked", "lapsed"]),
             (State::Active { serial, ends: time(50) }, [pending, pending, pending, pending, pending, approved, "returned", "revoked", "expired"]),
             (State::Denied, [pending, pending, pending, pending, pending, approved, active, active, "denied"]),
             (State::Withdrawn, [pending, pending, pending, pending, pending, approved, active, active, "withdrawn"]),
             (State::Lapsed { at: time(5) }, ["lapsed", "lapsed", "lapsed", "lapsed", "lapsed", "lapsed", active, active, "lapsed"]),
             (State::Expired { serial, at: time(5) }, [pending, pending, pending, pending, pending, approved, active, active, "expired"]),
             (State::Returned { serial }, [pending, pending, pending, pending, pending, approved, active, active, "returned"]),
-            (State::Revoked { serial }, [pending, pending, pending, pending, pending, approved, active, active, "revoked"]),
+            (State::Revoked { serial: Some(serial) }, [pending, pending, pending, pending, pending, "revoked", active, active, "revoked"]),
         ];
         for (state, expected) in table {
             for (i, step) in steps.iter().enumerate() {
@@ -299,7 +308,10 @@ mod tests {
                 let answer = outcome.as_ref().map_or_else(Refusal::code, State::name);
                 assert_eq!(answer, expected[i], "{} at step {i}", state.name());
                 // "lapsed" is a state and a refusal: only time makes the one, only people get the other.
-                assert_eq!(outcome.is_err(), i < 8 && (answer == "lapsed" || !NAMES.contains(&answer)));
+                // So is "revoked": a claim of it is refused.
+                let refused =
+                    i < 8 && (answer == "lapsed" || !NAMES.contains(&answer) || i == 5 && answer == "revoked");
+                assert_eq!(outcome.is_err(), refused);
                 if let (Some(before), Ok(after)) = (state.serial(), &outcome) {
                     assert_eq!(after.serial(), Some(before), "a serial stays");
                 }
@@ -324,7 +336,8 @@ mod tests {
         let active = State::Active { serial, ends: time(70) };
         assert_eq!(active.clone().at(time(70)), State::Expired { serial, at: time(70) });
         assert_eq!(active.clone().give_back(time(60)), Ok(State::Returned { serial }));
-        assert_eq!(active.revoke(time(60)), Ok(State::Revoked { serial }));
+        assert_eq!(active.revoke(time(60)), Ok(State::Revoked { serial: Some(serial) }));
+        assert_eq!(waiting(&[]).revoke(time(50)), Ok(State::Revoked { serial: None }));
         assert_eq!(waiting(&[]).deny(time(51)), Err(Refusal::Lapsed { at: time(50) }));
     }
 

@@ -285,6 +285,11 @@ impl Serial {
         Self::new(u16::try_from(number >> 48).ok()?, number & ((1 << 48) - 1))
     }
 
+    /// Which store or journal gave it out.
+    pub fn epoch(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
     /// The number that the certificate carries.
     pub fn number(self) -> u64 {
         self.0

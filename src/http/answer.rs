@@ -93,6 +93,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotPending { .. }
         | Refusal::NotApproved { .. }
         | Refusal::NotActive { .. }
+        | Refusal::Revoked
         | Refusal::NotExtendable { .. }
         | Refusal::DecidedAlready { .. }
         | Refusal::NotEnoughApprovals { .. }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::header::{ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -17,7 +19,7 @@ use crate::domain::sshsig::SshSig;
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
     Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Now, PasskeyView,
-    PolicyView, ReceiptView, RequestView, RoleView, SessionView, SignedText, Submitted,
+    PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -42,6 +44,29 @@ pub(super) async fn now(State(service): On) -> Json<Now> {
 
 pub(super) async fn trust(State(service): On) -> Json<SignedText> {
     Json(service.signed_trust().into())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    #[serde(default)]
+    wait: u64,
+}
+
+/// The list of revoked certificates, unless the caller has it: then once there is another, or after `wait` seconds.
+pub(super) async fn krl(
+    State(service): On,
+    Query(Wait { wait }): Query<Wait>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let known = headers.get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()?.trim_matches('"').parse().ok());
+    match service.krl_unless(known, Duration::from_secs(wait).min(LONGEST_WAIT)).await? {
+        None => Ok(StatusCode::NOT_MODIFIED.into_response()),
+        Some(krl) => {
+            let tag = format!("\"{}\"", krl.signed.digest());
+            Ok(([(ETAG, tag)], Json(views::krl(&krl))).into_response())
+        }
+    }
 }
 
 pub(super) async fn head(State(service): On) -> Answer<SignedText> {
@@ -137,6 +162,10 @@ pub(super) async fn claim(State(service): On, Peer(from): Peer, Statement(signed
 pub(super) async fn give_back(State(service): On, Statement(signed): Statement) -> Answer<Changed> {
     let (id, state) = service.give_back(signed).await?;
     Ok(Json(Changed { id, state: state.into() }))
+}
+
+pub(super) async fn revoke(State(service): On, Statement(signed): Statement) -> Answer<Vec<RevokedView>> {
+    Ok(Json(service.revoke(signed).await?.into_iter().map(views::revoked).collect()))
 }
 
 pub(super) async fn break_glass(State(service): On, Statement(signed): Statement) -> Answer<Certified> {

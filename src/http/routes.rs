@@ -68,6 +68,7 @@ const LOG_READERS: &[Duty] = &[Duty::Auditors, Duty::Admins];
 pub const ROUTES: &[Route] = &[
     reads("/v1/now", Needs::Nothing, || get(handlers::now)),
     reads("/v1/trust", Needs::Nothing, || get(handlers::trust)),
+    reads("/v1/krl", Needs::Nothing, || get(handlers::krl)),
     reads("/v1/head", Needs::Nothing, || get(handlers::head)),
     acts("/v1/sessions", Kind::Session, || post(handlers::open_session)),
     acts("/v1/requests", Kind::Request, || post(handlers::submit)),
@@ -79,6 +80,7 @@ pub const ROUTES: &[Route] = &[
     acts("/v1/withdrawals", Kind::Withdrawal, || post(handlers::withdraw)),
     acts("/v1/claims", Kind::Claim, || post(handlers::claim)),
     acts("/v1/returns", Kind::Return, || post(handlers::give_back)),
+    acts("/v1/revocations", Kind::Revocation, || post(handlers::revoke)),
     acts("/v1/break-glass", Kind::BreakGlass, || post(handlers::break_glass)),
     acts("/v1/reviews", Kind::Review, || post(handlers::review)),
     reads("/v1/emergencies", Needs::Session, || get(handlers::emergencies)),

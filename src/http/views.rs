@@ -11,11 +11,13 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent,
+    Ahead, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
+    StoredEvent,
 };
 use crate::wire::{
-    AheadView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, PasskeyView,
-    ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
+    AheadView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, KrlView,
+    PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView, RevokedView,
+    RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -64,6 +66,11 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         approvers: info.approvers.clone(),
         decisions: info.decisions.iter().map(decision).collect(),
         ahead: info.ahead.iter().map(ahead).collect(),
+        revocation: info.revocation.as_ref().map(|said| RevocationView {
+            person: said.person.clone(),
+            reason: said.reason.clone(),
+            at: said.at,
+        }),
         events,
     }
 }
@@ -88,6 +95,15 @@ pub(super) fn certified(issued: &Issued) -> Certified {
         valid_after: issued.grant.valid_after(),
         valid_before: issued.grant.valid_before(),
     }
+}
+
+pub(super) fn revoked(revoked: Revoked) -> RevokedView {
+    let Revoked { id, person, role, serial } = revoked;
+    RevokedView { id, person, role, serial }
+}
+
+pub(super) fn krl(krl: &SignedKrl) -> KrlView {
+    KrlView { number: krl.number, krl: STANDARD.encode(krl.signed.bytes()), signature: krl.signed.signature().armor() }
 }
 
 pub(super) fn role(info: RoleInfo) -> RoleView {

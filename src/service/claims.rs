@@ -26,7 +26,7 @@ use super::requests::event;
 use super::{Error, Service};
 
 /// The epoch of serials that this database gives out. The journal has its own.
-const EPOCH: u16 = 1;
+pub(super) const EPOCH: u16 = 1;
 
 /// The greatest skew that may be configured, in seconds.
 const MOST_SKEW: u32 = 60;
@@ -220,6 +220,7 @@ impl Service {
             ..event(EventKind::Returned, &case.request, now)
         };
         events::append(tx, returned)?;
+        self.cut.add(case.state.certificate());
         Ok((asked.clone(), next))
     }
 }

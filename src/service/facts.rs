@@ -169,7 +169,7 @@ impl Service {
                 Err(other) => return Err(other),
             };
             if !holds {
-                ended.extend(end(tx, &id, &fact, now)?);
+                ended.extend(self.end(tx, &id, &fact, now)?);
             }
         }
         Ok(ended)
@@ -253,24 +253,25 @@ impl Service {
             None => Ok(()),
         }
     }
-}
 
-fn end(tx: &mut Tx<'_>, id: &RequestId, fact: &FactName, now: Moment) -> Result<Option<Ended>, Error> {
-    let Some(stored) = requests::load(tx, id)? else { return Ok(None) };
-    // What ran out by itself is for the sweep.
-    let Ok(next) = stored.state.clone().revoke(now.second()) else { return Ok(None) };
-    if !requests::change(tx, id, &stored.state, &next)? {
-        return Ok(None);
+    fn end(&self, tx: &mut Tx<'_>, id: &RequestId, fact: &FactName, now: Moment) -> Result<Option<Ended>, Error> {
+        let Some(stored) = requests::load(tx, id)? else { return Ok(None) };
+        // What ran out by itself is for the sweep.
+        let Ok(next) = stored.state.clone().revoke(now.second()) else { return Ok(None) };
+        if !requests::change(tx, id, &stored.state, &next)? {
+            return Ok(None);
+        }
+        let asked: crate::domain::statement::Request = stored.signed.claims()?;
+        let revoked = Event {
+            person: Some(asked.person.clone()),
+            request: Some(id.clone()),
+            role: Some(asked.role.clone()),
+            serial: next.serial(),
+            detail: Some(format!("fact {fact}")),
+            ..Event::new(EventKind::Revoked, now)
+        };
+        events::append(tx, revoked)?;
+        self.cut.add(stored.state.certificate());
+        Ok(Some((asked.id, asked.person, asked.role)))
     }
-    let asked: crate::domain::statement::Request = stored.signed.claims()?;
-    let revoked = Event {
-        person: Some(asked.person.clone()),
-        request: Some(id.clone()),
-        role: Some(asked.role.clone()),
-        serial: next.serial(),
-        detail: Some(format!("fact {fact}")),
-        ..Event::new(EventKind::Revoked, now)
-    };
-    events::append(tx, revoked)?;
-    Ok(Some((asked.id, asked.person, asked.role)))
 }

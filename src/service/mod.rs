@@ -12,6 +12,7 @@ mod error;
 mod extensions;
 mod facts;
 mod history;
+mod krl;
 mod log;
 mod notices;
 mod oidc;
@@ -19,6 +20,7 @@ mod passkeys;
 mod reading;
 mod requests;
 mod reviews;
+mod revocations;
 mod sessions;
 mod sweep;
 mod tickets;
@@ -54,11 +56,13 @@ pub use error::Error;
 pub use extensions::Extended;
 pub use facts::FactInfo;
 pub use history::{History, RoleUsage, Usage};
+pub use krl::SignedKrl;
 pub use log::{SignedHead, StoredEvent};
 pub use notices::ChannelInfo;
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
+pub use revocations::Revoked;
 pub use sessions::{Caller, Holder, Opened};
 pub use waiters::Topic;
 
@@ -89,6 +93,7 @@ pub struct Service {
     usage: Mutex<Option<(Timestamp, Arc<Usage>)>>,
     facts: RwLock<Arc<Facts>>,
     desk: tickets::Desk,
+    cut: krl::Cut,
     provider: Option<oidc::Provider>,
     outbox: Arc<Outbox>,
     settings: Settings,
@@ -188,12 +193,14 @@ impl Service {
             usage: Mutex::default(),
             facts: RwLock::default(),
             desk: tickets::Desk::new(&parts.settings.ticket_checks),
+            cut: krl::Cut::default(),
             provider,
             outbox: Arc::new(notices::outbox(&parts.settings)),
             settings: parts.settings,
         });
         service.load_policy(parts.policy, true).await?;
         service.import_journal().await?;
+        service.recall_revoked().await?;
         Ok(service)
     }
 
@@ -226,6 +233,9 @@ impl Service {
         policies.retain(|known| known.digest() != policy.digest());
         policies.push_front(Arc::new(policy));
         policies.truncate(POLICIES);
+        drop(policies);
+        // It may revoke other keys.
+        self.cut.changed();
     }
 
     /// What the operator set.

@@ -13,7 +13,7 @@ use crate::domain::names::{ChannelName, MailAddress, PersonName, RequestId};
 use crate::domain::notice::{News, Notice, Reader, Waiting};
 use crate::domain::policy::{Duty, Policy, Terms};
 use crate::domain::request::State;
-use crate::domain::statement::{Approval, BreakGlass, Decision, Request};
+use crate::domain::statement::{Approval, BreakGlass, Decision, Request, Revocation};
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::verify::Verified;
 use crate::notify::{Channel, Mail, Outbox, Security, Slack, Via, Webhook};
@@ -188,6 +188,25 @@ impl Service {
             _ => Vec::new(),
         };
         self.outbox.insert(tx, &notice, &addresses(policy, Reader::Approver, &told).collect::<Vec<_>>(), now)?;
+        untold(tx, &asked.id)
+    }
+
+    /// Somebody with the duty ended a request: its requester hears of it.
+    pub(super) fn tell_of_revocation(
+        &self,
+        tx: &mut Tx<'_>,
+        policy: &Policy,
+        asked: &Request,
+        said: &Revocation,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let news = News::Revoked { by: said.person.clone(), why: said.reason.clone() };
+        let notice = Notice::of(asked, policy.scope(&asked.into()).as_ref(), news, now);
+        let people = addresses(policy, Reader::Requester, [&asked.person]).collect::<Vec<_>>();
+        self.outbox.insert(tx, &notice, &people, now)?;
         untold(tx, &asked.id)
     }
 

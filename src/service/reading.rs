@@ -10,7 +10,7 @@ use crate::domain::policy::{Duty, Policy, Role, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
-use crate::domain::statement::{Approval, BreakGlass, Request, Review, Serial};
+use crate::domain::statement::{Approval, BreakGlass, Request, Review, Revocation, Serial};
 use crate::domain::time::{Patience, Timestamp};
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
@@ -21,7 +21,7 @@ use super::cases::terms;
 use super::circumstances::{Around, Origin};
 use super::claims::on_record;
 use super::log::{SignedHead, StoredEvent};
-use super::{Caller, Error, Extended, FactInfo, Service, Topic, extensions};
+use super::{Caller, Error, Extended, FactInfo, Service, Topic, extensions, revocations};
 
 /// So many requests come in one answer.
 const MOST: u32 = 500;
@@ -55,6 +55,8 @@ pub struct RequestInfo {
     pub approvers: Vec<PersonName>,
     /// The policy that says so.
     pub policy: Digest,
+    /// Who revoked it and why; only where one request is read.
+    pub revocation: Option<Revocation>,
     /// What it extends; only where one request is read.
     pub extended: Option<Extended>,
     /// What extends it, the newest first; only where one request is read.
@@ -151,7 +153,7 @@ pub struct Listed {
 pub struct Receipt {
     /// The policy of the claim, or of now when there was none.
     pub policy: String,
-    /// The request, the decisions and the claim: bytes and signatures.
+    /// The request, the decisions, the claim and what revoked it: bytes and signatures.
     pub statements: Vec<Signed>,
     /// The enrolments of the passkeys that decided: by the SSH key, and by the passkey.
     pub enrolments: Vec<(Signed, SshSig)>,
@@ -226,14 +228,15 @@ impl Service {
     /// One request, and its events. Unknown and forbidden are one answer.
     pub async fn request(&self, caller: &Caller, id: &RequestId) -> Result<(RequestInfo, Vec<Event>), Error> {
         let (wanted, now) = (id.clone(), self.now().second());
-        let (stored, leaves, links, steps) = self
+        let (stored, leaves, links, steps, revocation) = self
             .store
             .read(move |tx| {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
                 let asked = stored.signed.claims()?;
                 let links = (extensions::extended(tx, &asked, now)?, extensions::extended_by(tx, &asked)?);
                 let leaves = crate::store::events::of_request(tx, &wanted)?;
-                Ok::<_, Error>((stored, leaves, links, outbox::steps(tx, &wanted)?))
+                let revocation = revocations::of_request(tx, &wanted)?.map(|signed| signed.claims()).transpose()?;
+                Ok::<_, Error>((stored, leaves, links, outbox::steps(tx, &wanted)?, revocation))
             })
             .await?;
         let policy = self.policy();
@@ -247,6 +250,7 @@ impl Service {
         if matches!(info.state, State::Requested { .. }) {
             info.ahead = steps.into_iter().map(|step| ahead(&policy, &info, step)).collect();
         }
+        info.revocation = revocation;
         if !may_see(&policy, caller, &info) {
             return Err(Refusal::UnknownRequest.into());
         }
@@ -282,6 +286,7 @@ impl Service {
                 let serial = stored.state.serial();
                 let mut statements = vec![stored.signed];
                 statements.extend(stored.decisions);
+                statements.extend(revocations::of_request(tx, &wanted)?);
                 let mut enrolments = Vec::new();
                 for signature in statements.iter().map(Signed::signature).filter(|signature| signature.is_passkey()) {
                     let found = passkeys::load_any(tx, &signature.key().fingerprint())?;
@@ -362,6 +367,7 @@ impl Service {
             approvers,
             policy: policy.digest(),
             peer: stored.peer,
+            revocation: None,
             extended: None,
             extended_by: Vec::new(),
             ahead: Vec::new(),

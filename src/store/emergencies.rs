@@ -53,6 +53,11 @@ pub fn list(tx: &mut Tx<'_>, only_open: bool, limit: u32) -> Result<Vec<Emergenc
     tx.query(&format!("{SELECT} {condition} ORDER BY e.at DESC LIMIT ?1"), &[i64::from(limit).into()], emergency)
 }
 
+/// The uses since a moment.
+pub fn since(tx: &mut Tx<'_>, moment: Timestamp) -> Result<Vec<Emergency>, StoreError> {
+    tx.query(&format!("{SELECT} WHERE e.at >= ?1 ORDER BY e.at"), &[moment.unix().into()], emergency)
+}
+
 /// The number of the last entry that was imported of the journal of this epoch.
 pub fn imported(tx: &mut Tx<'_>, epoch: u16) -> Result<u64, StoreError> {
     Ok(number(tx, &imported_name(epoch))?.unwrap_or(0))

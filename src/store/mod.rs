@@ -9,6 +9,7 @@ pub mod journal;
 pub mod outbox;
 pub mod passkeys;
 pub mod requests;
+pub mod revocations;
 pub mod sessions;
 pub mod statements;
 

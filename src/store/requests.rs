@@ -61,6 +61,8 @@ pub enum Filter {
     ToDecide(PersonName, Vec<RoleName>),
     /// Giving access.
     Active,
+    /// Waiting, approved or active.
+    Open,
     /// Waiting, approved or active, of one person.
     OpenOf(PersonName),
     /// Over, of one person; the newest first.
@@ -220,6 +222,7 @@ fn condition<'a>(filter: &'a Filter, scope: Option<&'a Scope>, values: &mut Vec<
                  (SELECT 1 FROM decisions d WHERE d.request = r.id AND d.person = {person})"
             )
         }
+        Filter::Open => OPEN.to_owned(),
         Filter::OpenOf(person) => format!("{OPEN} AND r.person = {}", bind(values, person.as_str())),
         Filter::EndedOf(person) => format!("NOT ({OPEN}) AND r.person = {}", bind(values, person.as_str())),
         Filter::Newest => "1 = 1".to_owned(),
@@ -326,7 +329,8 @@ fn state(row: &Row<'_>) -> Result<State, StoreError> {
         ("lapsed", claim_by, None, None) => State::Lapsed { at: claim_by.unwrap_or(decide_by) },
         ("expired", Some(_), Some(serial), Some(at)) => State::Expired { serial, at },
         ("returned", Some(_), Some(serial), Some(_)) => State::Returned { serial },
-        ("revoked", Some(_), Some(serial), Some(_)) => State::Revoked { serial },
+        ("revoked", Some(_), Some(serial), Some(_)) => State::Revoked { serial: Some(serial) },
+        ("revoked", _, None, None) => State::Revoked { serial: None },
         _ => return Err(nonsense("state")),
     })
 }

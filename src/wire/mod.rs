@@ -69,7 +69,7 @@ pub enum StateView {
     Lapsed { at: Timestamp },
     Expired { serial: Serial, at: Timestamp },
     Returned { serial: Serial },
-    Revoked { serial: Serial },
+    Revoked { serial: Option<Serial> },
 }
 
 impl From<State> for StateView {
@@ -142,6 +142,9 @@ pub struct RequestView {
     /// Who is told if nobody decides; only where one request is shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<AheadView>,
+    /// Who revoked it; only where one request is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<RevocationView>,
     /// What happened, oldest first; only where one request is shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
@@ -213,6 +216,15 @@ pub struct DecisionView {
     pub at: Timestamp,
 }
 
+/// A revocation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct RevocationView {
+    pub person: PersonName,
+    pub reason: Reason,
+    pub at: Timestamp,
+}
+
 /// The answer to a request: what became of it, and the capability that waits on it.
 #[derive(Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are named after what they hold")]
@@ -227,6 +239,28 @@ pub struct Submitted {
 pub struct Changed {
     pub id: RequestId,
     pub state: StateView,
+}
+
+/// What a revocation ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct RevokedView {
+    pub id: RequestId,
+    pub person: PersonName,
+    pub role: RoleName,
+    /// The certificate, if there was one.
+    pub serial: Option<Serial>,
+}
+
+/// `GET /v1/krl`: the list of revoked certificates and keys, for hosts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct KrlView {
+    pub number: u64,
+    /// The list as sshd's `RevokedKeys` reads it, in base64.
+    pub krl: String,
+    /// The SSHSIG over its bytes by the KRL key, in the namespace `krl@ssh-jit`.
+    pub signature: String,
 }
 
 /// A certificate, in the one-line form of `id-cert.pub`.

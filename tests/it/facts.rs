@@ -84,6 +84,7 @@ fn an_incident_opens_and_ends_access() {
     let asked = ask(&bench, "tier1");
     assert_eq!(asked.answer["request"]["state"]["name"], "approved");
     let claimed = bench.claim(&asked).ok();
+    let serial: u64 = claimed.json()["serial"].as_str().expect("a serial").parse().expect("a number");
     assert_eq!(seconds(&claimed), 3000, "no longer than the incident is said to be open");
     assert_eq!(bench.claim(&asked).certificate(), claimed.certificate(), "the same again while it lives");
     PAGER.states(&bench, &json!([over("incident:INC-7")])).ok();
@@ -93,7 +94,8 @@ fn an_incident_opens_and_ends_access() {
     assert_eq!(story[2], "claimed");
     assert!(story[3].starts_with("facts-stated (pager SHA256:"), "{story:?}");
     assert_eq!(story[4], "revoked (fact incident:INC-7)");
-    assert_eq!(bench.claim(&asked).code(), "not-approved");
+    assert_eq!(bench.claim(&asked).code(), "revoked");
+    assert!(crate::revocations::published(&bench).serials.contains(&serial), "hosts are told");
     assert_eq!(
         bench.ask("alice", "tier1", &json!({"ticket": "INC-7"})).answer["request"]["state"]["name"],
         "requested"

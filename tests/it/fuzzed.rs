@@ -77,6 +77,7 @@ fn what_is_genuine_is_taken() {
         let delivery = genuine::delivery(body.as_bytes());
         Message::check(&delivery, Some(&genuine::source()), &[], &VerifiedSet::new(0)).expect("a message");
     }
+    ssh_jit::domain::krl::Header::read(&genuine::krl().to_bytes()).expect("a list");
     genuine::passkey_sshsig(5, [0; 4], b"", genuine::client_data().as_bytes()).expect("a signature");
 }
 

@@ -326,11 +326,16 @@ fn what_is_decided_is_not_brought_up_again() {
     assert_eq!(told.bench.approve("olga", &asked).state(), "approved");
     let withdrawn = told.bench.ask("alice", "web", &json!({}));
     told.bench.withdraw(&withdrawn).ok();
-    told.hook.wait(4);
+    let revoked = told.bench.ask("alice", "web", &json!({}));
+    crate::revocations::revoke(&told.bench, "carol", json!({"request": revoked.id})).ok();
+    told.hook.wait(6);
     told.bench.advance(1800);
     told.bench.sweep();
     wait_until(|| waiting(&told.bench) == 0, || "something waits".to_owned());
-    assert_eq!(topics(&told.hook), ["requested", "approved", "requested", "withdrawn"].map(|t| format!("request.{t}")));
+    let all = ["requested", "approved", "requested", "withdrawn", "requested", "revoked"];
+    assert_eq!(topics(&told.hook), all.map(|topic| format!("request.{topic}")));
+    let mail = to(&told.mail.wait(1), "alice");
+    assert!(mail.iter().any(|mail| format!("{mail:?}").contains("carol revoked web of alice")), "{mail:?}");
     let left: i64 = told.bench.sql().query_row("SELECT count(*) FROM reminders", [], |row| row.get(0)).expect("SQL");
     assert_eq!(left, 0);
 }

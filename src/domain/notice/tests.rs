@@ -20,6 +20,7 @@ fn approved(claim_by: Option<Timestamp>) -> News {
 #[test]
 fn news_has_its_words() {
     let denied = News::Denied { by: person("carol"), comment: parsed("not now") };
+    let revoked = News::Revoked { by: person("carol"), why: parsed("the laptop was stolen") };
     #[rustfmt::skip]
     let table = [
         (News::Requested(waiting()), "request.requested", "alice asks for db-prod on db1, db2 for 2h", "Can decide: carol, dan. It takes 1."),
@@ -28,6 +29,7 @@ fn news_has_its_words() {
         (approved(None), "request.approved-in-part", "carol approved alice's request for db-prod (1 of 2)", "carol said: enough"),
         (approved(Some(at(3600))), "request.approved", "carol approved alice's request for db-prod", "It can be started for 2h until"),
         (denied, "request.denied", "carol denied alice's request for db-prod", "carol said: not now"),
+        (revoked, "request.revoked", "carol revoked db-prod of alice", "carol said: the laptop was stolen"),
         (News::Withdrawn, "request.withdrawn", "alice withdrew the request for db-prod", "Reason: "),
         (News::Lapsed { approved: false }, "request.lapsed", "alice's request for db-prod lapsed: nobody decided in time", ""),
         (News::Lapsed { approved: true }, "request.lapsed", "alice's request for db-prod lapsed: nobody started it in time", ""),

@@ -8,7 +8,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{HostName, PersonName, Principal, RequestId, Ticket};
 use crate::domain::policy::Terms;
 use crate::domain::request::State;
-use crate::domain::statement::{Approval, Decision};
+use crate::domain::statement::{Approval, Decision, Revocation};
 use crate::domain::text::visible;
 use crate::domain::time::{Patience, Seconds, Timestamp};
 use crate::service::{Ahead, Caller, Extended, FactInfo, History, Listed, RequestInfo, RoleUsage};
@@ -54,6 +54,8 @@ pub(in super::super) struct Request {
     ahead: Vec<(String, Timestamp)>,
     granted: Option<Granted>,
     decisions: Vec<Decided>,
+    /// Who revoked it and why.
+    revoked: Option<Decided>,
     next: Option<RequestId>,
     waiting: u64,
     certificate: Vec<(&'static str, String)>,
@@ -188,6 +190,7 @@ impl Request {
             form,
             ahead: info.ahead.iter().map(|step| (told(step), step.at)).collect(),
             decisions: info.decisions.iter().map(Decided::of).collect(),
+            revoked: info.revocation.as_ref().map(Decided::revoked),
             next,
             waiting: queue.of,
             certificate: certificate(info, granted.as_ref()),
@@ -211,7 +214,9 @@ impl Request {
         match self.state {
             State::Requested { .. } => "would hold",
             State::Approved { .. } => "will hold",
-            State::Denied | State::Withdrawn | State::Lapsed { .. } => "would have held",
+            State::Denied | State::Withdrawn | State::Lapsed { .. } | State::Revoked { serial: None } => {
+                "would have held"
+            }
             State::Active { .. } | State::Expired { .. } | State::Returned { .. } | State::Revoked { .. } => "holds",
         }
     }
@@ -300,6 +305,12 @@ impl Decided {
             Decision::Deny => "denied it".to_owned(),
         };
         Self { person: decision.person.clone(), words, comment: visible(decision.comment.as_str()), at: decision.at }
+    }
+}
+
+impl Decided {
+    fn revoked(said: &Revocation) -> Self {
+        Self { person: said.person.clone(), words: String::new(), comment: visible(said.reason.as_str()), at: said.at }
     }
 }
 

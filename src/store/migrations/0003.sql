@@ -22,7 +22,7 @@ CREATE TABLE new_requests (
   claim_by INTEGER,
   serial INTEGER CHECK (serial > 0),
   ends INTEGER,
-  CHECK ((state IN ('active', 'expired', 'returned', 'revoked')) = (serial IS NOT NULL)),
+  CHECK (state = 'revoked' OR (state IN ('active', 'expired', 'returned')) = (serial IS NOT NULL)),
   CHECK ((serial IS NULL) = (ends IS NULL)),
   CHECK (state <> 'approved' OR claim_by IS NOT NULL)
 );

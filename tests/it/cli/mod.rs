@@ -18,6 +18,7 @@ mod output;
 mod policies;
 mod reading;
 mod receipts;
+mod revoke;
 mod run;
 mod secrets;
 mod serve;

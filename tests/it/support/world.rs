@@ -25,6 +25,13 @@ pub(crate) fn ssh_jit() -> Command {
     command
 }
 
+/// `ssh-jit host sync` on a host's folder.
+pub(crate) fn host_sync(folder: &Path, args: &[&str]) -> Command {
+    let mut command = ssh_jit();
+    command.args(["host", "sync", "--folder"]).arg(folder).args(args);
+    command
+}
+
 /// What a command printed, how it ended, and how long it took.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -336,6 +343,26 @@ impl World {
         person
     }
 
+    /// A host that keeps itself in step with this service by `ssh-jit host sync`, and was once. It accepts these
+    /// principals for the account that runs the tests. Gives its folder, too.
+    pub(crate) fn synced_host(&self, name: &str, principals: &[&str]) -> (Host, PathBuf) {
+        let dir = self.path(&format!("host-{name}"));
+        let folder = dir.join("ssh-jit");
+        fs::create_dir_all(&folder).expect("a folder");
+        let trust = self.as_("alice").run(&["ca", "show", "--json"]).good().stdout;
+        let trust: serde_json::Value = serde_json::from_str(&trust).expect("JSON");
+        let text = format!("server = {:?}\ninstance = {}\n", self.url(), trust["instance"]);
+        fs::write(folder.join("host.toml"), text).expect("host.toml");
+        self.run(host_sync(&folder, &["--once"])).good();
+        fs::write(dir.join(user()), principals.join("\n") + "\n").expect("principals");
+        let (shown, synced) = (dir.display(), folder.display());
+        let config = format!(
+            "TrustedUserCAKeys {synced}/user-ca.pub\nRevokedKeys {synced}/revoked.krl\n\
+             AuthorizedPrincipalsFile {shown}/%u\nPerSourceMaxStartups none"
+        );
+        (Host::start(dir, &config), folder)
+    }
+
     /// A host that trusts this service, configured by what `ssh-jit ca show --sshd` prints. It accepts these
     /// principals for the account that runs the tests.
     pub(crate) fn host(&self, name: &str, principals: &[&str]) -> Host {
@@ -348,10 +375,7 @@ impl World {
         let config = format!(
             "TrustedUserCAKeys {shown}/ssh-jit-ca.pub\nAuthorizedPrincipalsFile {shown}/%u\nPerSourceMaxStartups none"
         );
-        let sshd = Sshd::start(&dir, &config);
-        let known = format!("[127.0.0.1]:{} {}\n", sshd.port, public_line(&dir.join("sshd_host_key")));
-        fs::write(dir.join("known_hosts"), known).expect("known hosts");
-        Host { sshd, dir }
+        Host::start(dir, &config)
     }
 }
 
@@ -447,6 +471,13 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    fn start(dir: PathBuf, config: &str) -> Self {
+        let sshd = Sshd::start(&dir, config);
+        let known = format!("[127.0.0.1]:{} {}\n", sshd.port, public_line(&dir.join("sshd_host_key")));
+        fs::write(dir.join("known_hosts"), known).expect("known hosts");
+        Self { sshd, dir }
+    }
+
     /// Whether plain `ssh -p PORT user@127.0.0.1 true` gets in, with what this person's agent holds and what
     /// `lines` (of ssh_config) add.
     pub(crate) fn admits(&self, agent: Option<&SshAgent>, lines: &str) -> bool {
