@@ -12,6 +12,7 @@ mod ensure;
 mod extend;
 mod facts;
 mod failure;
+mod host;
 mod init;
 mod login;
 mod passkey;
@@ -132,6 +133,9 @@ enum Verb {
     /// The service's public keys
     #[command(subcommand)]
     Ca(ca::Verb),
+    /// What runs on a host, beside its sshd
+    #[command(subcommand)]
+    Host(host::Host),
     /// What works here, and what to do about the rest
     Doctor,
 }
@@ -190,9 +194,14 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
                 tls_ca: cli.global.tls_ca,
                 instance: cli.global.instance,
             };
-            let file = ClientConfig::load(&environment.config.join("config.toml"))?;
-            let config = flags.or(environment.client.clone()).or(file);
-            as_person(&Context { ui, environment, config, clock: crate::clock::Clock::System }, verb)
+            let config = flags.or(environment.client.clone());
+            let context = Context { ui, environment, config, clock: crate::clock::Clock::System };
+            // What root is as a person says nothing about root's host.
+            if let Verb::Host(verb) = &verb {
+                return host::run(&context, verb);
+            }
+            let file = ClientConfig::load(&context.environment.config.join("config.toml"))?;
+            as_person(&Context { config: context.config.clone().or(file), ..context }, verb)
         }
     }
 }
@@ -222,6 +231,6 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Ca(verb) => ca::run(context, &verb),
         Verb::Doctor => Ok(doctor::run(context)),
         Verb::Policy(policy::Verb::Replay(args)) => policy::replay::run(context, &args),
-        Verb::Init(_) | Verb::Serve(_) | Verb::Policy(_) => Ok(Exit::Misuse),
+        Verb::Init(_) | Verb::Serve(_) | Verb::Host(_) | Verb::Policy(_) => Ok(Exit::Misuse),
     }
 }

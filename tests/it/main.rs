@@ -10,6 +10,7 @@ mod example;
 mod extensions;
 mod facts;
 mod fuzzed;
+mod hosts;
 mod keys;
 mod limits;
 mod lives;

@@ -348,10 +348,7 @@ impl World {
         let config = format!(
             "TrustedUserCAKeys {shown}/ssh-jit-ca.pub\nAuthorizedPrincipalsFile {shown}/%u\nPerSourceMaxStartups none"
         );
-        let sshd = Sshd::start(&dir, &config);
-        let known = format!("[127.0.0.1]:{} {}\n", sshd.port, public_line(&dir.join("sshd_host_key")));
-        fs::write(dir.join("known_hosts"), known).expect("known hosts");
-        Host { sshd, dir }
+        Host::start(&dir, dir.clone(), &config)
     }
 }
 
@@ -447,6 +444,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// An sshd whose own files lie in `etc`, configured by `config`; what its clients need lies in `dir`.
+    pub(crate) fn start(etc: &Path, dir: PathBuf, config: &str) -> Self {
+        let sshd = Sshd::start(etc, config);
+        let known = format!("[127.0.0.1]:{} {}\n", sshd.port, public_line(&etc.join("sshd_host_key")));
+        fs::write(dir.join("known_hosts"), known).expect("known hosts");
+        Self { sshd, dir }
+    }
+
     /// Whether plain `ssh -p PORT user@127.0.0.1 true` gets in, with what this person's agent holds and what
     /// `lines` (of ssh_config) add.
     pub(crate) fn admits(&self, agent: Option<&SshAgent>, lines: &str) -> bool {

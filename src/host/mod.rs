@@ -1,0 +1,12 @@
+//! What runs on a host that people log in to: setting its sshd up, checking it, looking for standing access. It
+//! changes files and asks sshd; it never decides who gets in.
+
+mod change;
+mod error;
+mod layout;
+mod manifest;
+pub mod setup;
+mod sshd;
+mod sshd_config;
+mod undo;
+mod version;

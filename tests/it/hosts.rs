@@ -1,0 +1,4 @@
+//! `ssh-jit host ...` on trees that stand for a host, with a real sshd on each.
+
+mod setup;
+mod tree;
