@@ -1,18 +1,49 @@
 //! `ssh-jit host ...`: what runs on a host, beside its sshd.
 
+mod check;
+mod scan;
 mod setup;
 
-use super::{Context, Exit, Failure};
+use crate::domain::text::visible;
+use crate::host::check::{Finding, Level};
+
+use super::{Context, Exit, Failure, Ui};
 
 /// What a host does.
 #[derive(clap::Subcommand)]
 pub(super) enum Host {
     /// Have this host's sshd trust the service, or no longer: as root
     Setup(setup::Args),
+    /// What works on this host, and what would mend the rest
+    Check(check::Args),
+    /// Ways into this host that nobody asks for: keys, other CAs, passwords
+    Scan(scan::Args),
 }
 
 pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
     match verb {
         Host::Setup(args) => setup::run(context, args),
+        Host::Check(args) => check::run(context, args),
+        Host::Scan(args) => scan::run(context, args),
+    }
+}
+
+/// Findings as JSON, or a line for each and one for what would mend it.
+fn show(ui: &Ui, findings: &[Finding]) {
+    if ui.json {
+        return ui.data(&findings);
+    }
+    for finding in findings {
+        let level = match finding.level {
+            Level::Ok => "ok",
+            Level::Note => "note",
+            Level::Warning => "warning",
+            Level::Error => "ERROR",
+        };
+        let found = visible(&finding.found);
+        ui.out(format_args!("{level:<8} {:<10} {}: {found}", finding.what, visible(&finding.r#where)));
+        if let Some(mend) = finding.mend.as_ref().filter(|_| finding.level > Level::Note) {
+            ui.out(format_args!("{:19} -> {mend}", ""));
+        }
     }
 }

@@ -77,6 +77,11 @@ impl Layout {
         self.principals().join(account.as_str())
     }
 
+    /// What PAM or sshd runs when a session opens.
+    pub fn session(&self) -> PathBuf {
+        self.folder().join("session")
+    }
+
     /// What was written, so that it can be taken back.
     pub fn manifest(&self) -> PathBuf {
         self.folder().join("manifest.json")

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::names::{AccountName, HostName, InstanceId, Principal, PrincipalName};
 use crate::domain::trust::Trust;
@@ -46,12 +46,16 @@ pub struct Wanted {
 }
 
 /// `host.toml`, which `host sync` reads.
-#[derive(Debug, Serialize)]
-struct HostToml<'a> {
-    server: &'a str,
-    instance: &'a InstanceId,
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostToml {
+    /// The service's address.
+    pub server: String,
+    /// The instance that must answer.
+    pub instance: InstanceId,
+    /// The only CA that is believed to certify it, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
-    ca_certificate: Option<PathBuf>,
+    pub ca_certificate: Option<PathBuf>,
 }
 
 /// What is to be changed on a host. Nothing is yet.
@@ -293,8 +297,8 @@ impl Plan<'_> {
 
 fn host_toml(layout: &Layout, wanted: &Wanted) -> Result<String, HostError> {
     let text = HostToml {
-        server: &wanted.server,
-        instance: &wanted.trust.instance,
+        server: wanted.server.clone(),
+        instance: wanted.trust.instance.clone(),
         ca_certificate: wanted.tls_ca.as_ref().map(|_| layout.tls_ca()),
     };
     let bad = |e: toml::ser::Error| HostError::Content { path: layout.host_toml(), why: e.to_string() };

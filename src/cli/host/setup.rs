@@ -15,7 +15,7 @@ use crate::wire::{Now, SignedText};
 
 /// What `host setup` takes, beside `--server`, `--instance` and `--tls-ca`.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// What the policy calls this host [default: what /etc/hostname says]
     #[arg(long, value_name = "HOST")]
     name: Option<HostName>,
@@ -43,7 +43,7 @@ pub(super) struct Args {
 
 /// Which host.
 #[derive(clap::Args)]
-pub(super) struct Place {
+pub(in crate::cli) struct Place {
     /// A folder that stands for / in a trial
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
