@@ -110,9 +110,9 @@ impl Change {
         put(&self.path, self.after.as_ref())
     }
 
-    /// Takes it back, as far as it was made.
-    pub fn revert(&self) -> Result<(), HostError> {
-        if Node::at(&self.path)? == self.before { Ok(()) } else { put(&self.path, self.before.as_ref()) }
+    /// Takes it back if it was made. What somebody else put there is left alone.
+    fn revert(&self) -> Result<(), HostError> {
+        if Node::at(&self.path)? == self.after { put(&self.path, self.before.as_ref()) } else { Ok(()) }
     }
 
     /// As `diff -u` shows it, without lines around.

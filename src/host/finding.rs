@@ -49,6 +49,13 @@ pub struct KeyFacts {
 }
 
 impl KeyFacts {
+    /// For people, on one line.
+    pub(super) fn shown(&self) -> String {
+        let comment = if self.comment.is_empty() { String::new() } else { format!(" ({})", self.comment) };
+        let options = if self.options.is_empty() { String::new() } else { format!(", {}", self.options.join(",")) };
+        format!("{} {}{comment}{options}, {} days old or more:", self.algorithm, self.fingerprint, self.days)
+    }
+
     /// Whether an option of this name stands before it, in whatever case.
     pub(super) fn has(&self, name: &str) -> bool {
         self.options.iter().any(|option| option.split('=').next().unwrap_or_default().eq_ignore_ascii_case(name))

@@ -109,7 +109,7 @@ impl Scan<'_> {
         let restricted = restricted.iter().any(|keyword| settings.one(keyword) != "none");
         let who = account.map_or("everybody", |account| account.name.as_str());
         let finding = |at: String, key: KeyFacts| {
-            let shown = format!("{} {} signs certificates for {who}", key.algorithm, key.fingerprint);
+            let shown = format!("{} signs certificates for {who}", key.shown());
             let mend = "take TrustedUserCAKeys out; ssh-jit host setup trusts the service";
             let finding = match restricted {
                 true => Finding::warning("ca", at, shown, mend),
@@ -164,7 +164,7 @@ impl Scan<'_> {
 }
 
 fn key_finding(account: &Account, at: String, key: KeyFacts) -> Finding {
-    let shown = format!("{} {}", key.algorithm, key.fingerprint);
+    let shown = key.shown();
     let name = &account.name;
     let role = "give the account to a role, then take the line out";
     let finding = match (key.has("cert-authority"), key.has("principals"), account.uid) {

@@ -50,6 +50,11 @@ impl Sshd {
         Ok(Self { program, config: layout.sshd_config() })
     }
 
+    /// Where it lies.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Refuses a configuration that sshd would not start with.
     pub fn test(&self) -> Result<(), HostError> {
         self.run(&["-t"]).map(|_| ())

@@ -1,4 +1,5 @@
 //! `ssh-jit host ...` on trees that stand for a host, with a real sshd on each.
 
 mod setup;
+mod steps;
 mod tree;
