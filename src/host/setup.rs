@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::domain::names::{AccountName, HostName, InstanceId, Principal, PrincipalName};
 use crate::domain::trust::Trust;
 
-use super::change::{self, Node};
+use super::change;
 use super::manifest::{Manifest, digest};
 use super::sshd::{ended, last_line, systemctl};
 use super::{sshd_config, version};
 
-pub use super::change::Change;
+pub use super::change::{Change, Node};
 pub use super::error::HostError;
 pub use super::layout::Layout;
 pub use super::sshd::{Reloaded, Sshd};
@@ -153,7 +153,11 @@ impl Setup {
             let found = self.sshd.settings(account)?;
             if let Some((keyword, _)) = settings(&self.layout).iter().find(|(keyword, ours)| found.one(keyword) != ours) {
                 let lines = sshd_config::lines(&self.layout);
-                let at = sshd_config::first(&lines, keyword).or_else(|| account.map(|name| format!("a Match for {name}")));
+                let at = match account {
+                    None => sshd_config::first(&lines, keyword),
+                    // What holds for everybody was right.
+                    Some(account) => Some(format!("a Match for {account}")),
+                };
                 let value = found.one(keyword).to_owned();
                 return Err(HostError::NotInForce { keyword, value, at, drop_in: self.layout.drop_in() });
             }
@@ -219,9 +223,9 @@ impl Plan<'_> {
         }
         self.wants(layout.trust(), Node::public(wanted.trust_json.clone()));
         self.wants(layout.user_ca(), Node::public(user_ca(&wanted.trust)));
-        // One that is there is sync's. sshd that finds none lets nobody in by key.
+        // sshd that finds none lets nobody in by key.
         let krl = match Node::at(&layout.krl())? {
-            Some(krl @ Node::File { .. }) => krl,
+            Some(krl) if self.known.is_some_and(|known| known.knows(layout, &layout.krl(), &krl)) => krl,
             _ => Node::public(empty_krl()?),
         };
         self.wants(layout.krl(), krl);
