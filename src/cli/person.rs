@@ -77,12 +77,7 @@ pub(super) struct Pinned {
 }
 
 /// The document that is known, or a newer one that it vouches for, or the first that is ever seen.
-pub(super) fn pinned(
-    context: &Context,
-    api: &Api,
-    known: Option<SignedText>,
-    now: &Now,
-) -> Result<Pinned, Failure> {
+pub(super) fn pinned(context: &Context, api: &Api, known: Option<SignedText>, now: &Now) -> Result<Pinned, Failure> {
     let stranger = |instance: &InstanceId| {
         Failure::new(format!("another service answers at {}: instance {instance}", api.url()))
             .hint("somebody may be in between; ask an administrator before you trust it")
@@ -91,24 +86,22 @@ pub(super) fn pinned(
         return Err(stranger(&now.instance).hint(format!("instance {wanted} is configured")));
     }
     let verified = |text: &SignedText| Trust::first_contact(&Signed::try_from(text)?);
-    match known {
-        Some(text) => match verified(&text)? {
-            trust if trust.instance != now.instance => Err(stranger(&now.instance)),
-            trust if trust.number == now.trust => Ok(Pinned { trust, text, new: false }),
-            trust => {
-                let text: SignedText = api.get("/v1/trust")?;
-                let trust = trust.successor(&Signed::try_from(&text)?)?;
-                Ok(Pinned { trust, text, new: true })
-            }
-        },
-        None => {
+    let Some(text) = known else {
+        let text: SignedText = api.get("/v1/trust")?;
+        let trust = verified(&text)?;
+        if trust.instance != now.instance {
+            return Err(stranger(&trust.instance));
+        }
+        let ca = trust.user_ca.first().map(|key| key.fingerprint().to_string()).unwrap_or_default();
+        context.ui.say(format_args!("first contact with {}: instance {}, user CA {ca}", api.url(), trust.instance));
+        return Ok(Pinned { trust, text, new: true });
+    };
+    match verified(&text)? {
+        trust if trust.instance != now.instance => Err(stranger(&now.instance)),
+        trust if trust.number == now.trust => Ok(Pinned { trust, text, new: false }),
+        trust => {
             let text: SignedText = api.get("/v1/trust")?;
-            let trust = verified(&text)?;
-            if trust.instance != now.instance {
-                return Err(stranger(&trust.instance));
-            }
-            let ca = trust.user_ca.first().map(|key| key.fingerprint().to_string()).unwrap_or_default();
-            context.ui.say(format_args!("first contact with {}: instance {}, user CA {ca}", api.url(), trust.instance));
+            let trust = trust.successor(&Signed::try_from(&text)?)?;
             Ok(Pinned { trust, text, new: true })
         }
     }

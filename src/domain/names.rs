@@ -396,7 +396,9 @@ mod tests {
     /// S01, H01: an account's name becomes a file's: it leads nowhere else, and is no line or option.
     #[test]
     fn an_account_is_the_name_of_one_file() {
-        for text in ["", ".", "..", "../root", "a/b", "/etc/passwd", "-f", "a\nb", "a b", "a\0", "%u", "a=b", ".hidden", "1"] {
+        for text in
+            ["", ".", "..", "../root", "a/b", "/etc/passwd", "-f", "a\nb", "a b", "a\0", "%u", "a=b", ".hidden", "1"]
+        {
             assert!(text.parse::<AccountName>().is_err(), "{text:?} must be refused");
         }
         for text in ["root", "_apt", "www-data", "Debian-exim", "a.b"] {

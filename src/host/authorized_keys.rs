@@ -85,7 +85,9 @@ mod tests {
         let quoted = r#"command="a \"b, c\" ssh-ed25519 d",NO-pty"#;
         let split = options(&[r#"command="a \"b, c\" ssh-ed25519 d""#, "NO-pty"]);
         assert_eq!(parse(&format!("  {quoted}\t {KEY}")), Some((split, String::new())));
-        for text in ["", "# comment", "ssh-ed25519", "ssh-ed25519 !", "root:$6$x:1:0:9:7:::", &KEY.replace("ssh-e", "ssh-f")] {
+        for text in
+            ["", "# comment", "ssh-ed25519", "ssh-ed25519 !", "root:$6$x:1:0:9:7:::", &KEY.replace("ssh-e", "ssh-f")]
+        {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

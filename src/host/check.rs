@@ -12,28 +12,22 @@ use crate::domain::names::Principal;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::domain::verify::Signed;
-use crate::files;
 
+use super::config::HostConfig;
 use super::layout::Layout;
 use super::manifest::Manifest;
-use super::setup::{HostToml, settings};
+use super::setup::settings;
 use super::sshd::{Sshd, ended, last_line};
 use super::{sshd_config, version};
 
 pub use super::finding::{Finding, Level};
 
 /// Windows are shifted early by five seconds, for clocks that are behind.
-const CLOCK_GOOD: i64 = 5;
+const CLOCK_GOOD: u64 = 5;
 /// Short certificates are over before they begin, or live on.
-const CLOCK_BAD: i64 = 60;
-/// A list of what is revoked that is older than this was forgotten, in seconds.
-const KRL_GOOD: i64 = 86_400;
-
-/// The service that a host was set up for.
-pub fn host_toml(layout: &Layout) -> Option<HostToml> {
-    let text = files::read_trusted(&layout.host_toml()).ok()?;
-    toml::from_str(&text).ok()
-}
+const CLOCK_BAD: u64 = 60;
+/// `host sync` sets the time of the list when the service says that there is no newer one: all the time. In seconds.
+const KRL_GOOD: i64 = 3600;
 
 /// Looks at all of it. `ahead` is the service's time less this machine's in seconds, or why that is not known.
 pub fn check(layout: &Layout, sshd: &Sshd, ahead: Result<i64, String>, now: Timestamp) -> Vec<Finding> {
@@ -60,7 +54,7 @@ fn not_set_up(layout: &Layout, found: &str) -> Finding {
 
 fn clock(ahead: Result<i64, String>) -> Finding {
     let mend = "set the clock, by NTP for instance: it is what ends access";
-    match ahead.map(i64::abs) {
+    match ahead.map(i64::unsigned_abs) {
         Ok(off @ 0..=CLOCK_GOOD) => Finding::ok("clock", "GET /v1/now", format!("{off} s off the service's")),
         Ok(off @ ..=CLOCK_BAD) => Finding::warning("clock", "GET /v1/now", format!("{off} s off the service's"), mend),
         Ok(off) => Finding::error("clock", "GET /v1/now", format!("{off} s off the service's"), mend),
@@ -79,7 +73,7 @@ impl Check<'_> {
     fn places(&self) -> Vec<Finding> {
         let manifest = self.layout.manifest();
         let paths: Vec<&PathBuf> = self.manifest.files.keys().chain([&manifest]).collect();
-        let wrong: Vec<Finding> = paths.iter().flat_map(|path| self.place(path)).collect();
+        let wrong: Vec<Finding> = paths.iter().filter_map(|path| self.place(path)).collect();
         if !wrong.is_empty() {
             return wrong;
         }
@@ -119,8 +113,8 @@ impl Check<'_> {
             Ok(trust) => trust,
             Err(e) => return error(e.to_string()),
         };
-        match host_toml(self.layout) {
-            Some(host) if host.instance == trust.instance => {}
+        match HostConfig::load(&self.layout.folder()) {
+            Ok(host) if host.instance == trust.instance => {}
             _ => return error(format!("it is of {}, host.toml names another instance", trust.instance)),
         }
         let text = fs::read_to_string(self.layout.user_ca()).unwrap_or_default();
@@ -128,7 +122,10 @@ impl Check<'_> {
         let known = || trust.user_ca.iter().chain(&trust.break_glass_ca);
         if let Some(strange) = lines().find(|line| !known().any(|key| line.parse().as_ref() == Ok(key))) {
             let strange: String = strange.chars().take(60).collect();
-            return error(format!("{} has a CA that the service does not name: {strange}", self.layout.user_ca().display()));
+            return error(format!(
+                "{} has a CA that the service does not name: {strange}",
+                self.layout.user_ca().display()
+            ));
         }
         if let Some(missing) = known().find(|key| !lines().any(|line| line.parse().as_ref() == Ok(*key))) {
             let found = format!("{} lacks {}", self.layout.user_ca().display(), missing.fingerprint());
@@ -161,7 +158,7 @@ impl Check<'_> {
             return Finding::error("krl-age", path.display(), "there is none", "ssh-jit host setup");
         };
         let age = now.since(Timestamp::from_unix(facts.mtime())).max(0);
-        let found = format!("written {} min ago", age / 60);
+        let found = format!("the newest {} min ago", age / 60);
         match age {
             ..=KRL_GOOD => Finding::ok("krl-age", path.display(), found),
             _ => Finding::warning("krl-age", path.display(), found, "have ssh-jit host sync run"),
@@ -173,7 +170,12 @@ impl Check<'_> {
         let accounts = self.manifest.accounts(self.layout);
         if accounts.is_empty() {
             let mend = "ssh-jit host setup --account ACCOUNT=PRINCIPAL";
-            return vec![Finding::warning("principals", self.layout.principals().display(), "no account is open", mend)];
+            return vec![Finding::warning(
+                "principals",
+                self.layout.principals().display(),
+                "no account is open",
+                mend,
+            )];
         }
         accounts.iter().map(|account| self.principals_of(&self.layout.principals_of(account))).collect()
     }
@@ -235,15 +237,18 @@ impl Check<'_> {
         };
         match (text.lines().find(runs), settings.yes("UsePAM"), Path::new(&program).is_file()) {
             (Some(_), true, true) => Finding::ok("session", pam.display(), "PAM runs it when a session opens"),
-            (Some(_), true, false) => {
-                Finding::error("session", program, "PAM is to run it, and it is not there", "docs/hosts.md, Sessions")
-            }
+            (Some(_), true, false) => Finding::error(
+                "session",
+                program,
+                "PAM is to run it, and it is not there",
+                "install it, or take PAM's line out",
+            ),
             (Some(_), false, _) => Finding::warning("session", pam.display(), "UsePAM is no", "UsePAM yes"),
             (None, ..) => Finding::warning(
                 "session",
                 pam.display(),
                 "sessions live on when their certificates end, and broken glass may be longer than 15 min",
-                "docs/hosts.md, Sessions",
+                format!("session required pam_exec.so quiet stdout {program}, as the first session line"),
             ),
         }
     }
@@ -255,7 +260,9 @@ impl Check<'_> {
         }
         Some(match link.symlink_metadata() {
             Ok(_) => Finding::ok("sync", link.display(), "systemd starts host sync"),
-            Err(_) => Finding::warning("sync", link.display(), "systemd does not start host sync", "ssh-jit host setup"),
+            Err(_) => {
+                Finding::warning("sync", link.display(), "systemd does not start host sync", "ssh-jit host setup")
+            }
         })
     }
 
@@ -272,5 +279,27 @@ impl Check<'_> {
             None => Finding::warning("version", "sshd -V", flaw.what, "a newer OpenSSH"),
         }));
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_as_bad_as_it_is_off() {
+        for (off, level) in [
+            (0, Level::Ok),
+            (5, Level::Ok),
+            (-5, Level::Ok),
+            (6, Level::Warning),
+            (-60, Level::Warning),
+            (61, Level::Error),
+            (-3600, Level::Error),
+            (i64::MAX, Level::Error),
+        ] {
+            assert_eq!(clock(Ok(off)).level, level, "{off}");
+        }
+        assert_eq!(clock(Err("no answer".to_owned())).level, Level::Warning);
     }
 }

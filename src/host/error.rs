@@ -25,9 +25,9 @@ pub enum HostError {
         /// What is wrong.
         why: String,
     },
-    /// A root that cannot stand in sshd's configuration.
-    #[error("root: {0:?} has characters that sshd's configuration gives a meaning to")]
-    Root(PathBuf),
+    /// A path that cannot stand in the configuration of sshd or systemd.
+    #[error("{0:?} has characters that configuration files give a meaning to")]
+    Special(PathBuf),
     /// There is no sshd here.
     #[error("there is no sshd in {0}")]
     NoSshd(String),
@@ -106,7 +106,7 @@ impl HostError {
                 io::ErrorKind::ReadOnlyFilesystem => "nothing was changed".to_owned(),
                 _ => return None,
             },
-            Self::Root(_) => "use a path of letters, digits and / . _ -".to_owned(),
+            Self::Special(_) => "use a path of letters, digits and / . _ -".to_owned(),
             Self::NoSshd(_) => "install openssh-server, or name it: --sshd FILE".to_owned(),
             Self::Foreign(_) => "move it away if nothing needs it, then run this again".to_owned(),
             Self::Changed(_) => "look at them; --force goes on all the same".to_owned(),

@@ -13,9 +13,10 @@ pub struct Layout {
     root: PathBuf,
 }
 
-/// What may stand in a path that sshd's configuration names: nothing that sshd would expand, split or quote.
-fn is_plain(path: &Path) -> bool {
-    path.to_str().is_some_and(|text| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)))
+/// Refuses a path in which sshd or systemd would expand, split or quote something.
+pub(super) fn plain(path: &Path) -> Result<(), HostError> {
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._+-".contains(&b));
+    if path.to_str().is_some_and(plain) { Ok(()) } else { Err(HostError::Special(path.to_owned())) }
 }
 
 impl Layout {
@@ -23,7 +24,8 @@ impl Layout {
     /// root in those names.
     pub fn below(root: &Path) -> Result<Self, HostError> {
         let root = root.canonicalize().map_err(|e| HostError::file("read", root, e))?;
-        if is_plain(&root) { Ok(Self { root }) } else { Err(HostError::Root(root)) }
+        plain(&root)?;
+        Ok(Self { root })
     }
 
     /// Whether this is the machine itself.
@@ -34,7 +36,11 @@ impl Layout {
     /// A path of the host, with the root before it unless it stands there.
     pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
-        if path.starts_with(&self.root) { path.to_owned() } else { self.root.join(path.strip_prefix("/").unwrap_or(path)) }
+        if path.starts_with(&self.root) {
+            path.to_owned()
+        } else {
+            self.root.join(path.strip_prefix("/").unwrap_or(path))
+        }
     }
 
     /// Ours.

@@ -5,6 +5,7 @@ mod accounts;
 mod authorized_keys;
 mod change;
 pub mod check;
+pub mod config;
 mod error;
 mod finding;
 mod layout;

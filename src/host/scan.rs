@@ -35,7 +35,8 @@ pub fn scan(layout: &Layout, sshd: &Sshd, now: Timestamp) -> Result<Vec<Finding>
         // Without a Match everybody has the same settings.
         let own = account.parsed().filter(|_| matches).map(|name| sshd.settings(Some(&name))).transpose()?;
         if let Some(own) = own.as_ref().filter(|own| **own != common) {
-            let differs = |finding: &Finding| !scan.ways(&common, None).iter().any(|other| other.found == finding.found);
+            let differs =
+                |finding: &Finding| !scan.ways(&common, None).iter().any(|other| other.found == finding.found);
             found.extend(scan.ways(own, Some(&account)).into_iter().filter(differs));
             if own.one("TrustedUserCAKeys") != common.one("TrustedUserCAKeys") {
                 found.extend(scan.authorities(own, Some(&account)));
@@ -111,9 +112,10 @@ impl Scan<'_> {
         let finding = |at: String, key: KeyFacts| {
             let shown = format!("{} signs certificates for {who}", key.shown());
             let mend = "take TrustedUserCAKeys out; ssh-jit host setup trusts the service";
-            let finding = match restricted {
-                true => Finding::warning("ca", at, shown, mend),
-                false => Finding::error("ca", at, format!("{shown}, and no principals are demanded"), mend),
+            let finding = if restricted {
+                Finding::warning("ca", at, shown, mend)
+            } else {
+                Finding::error("ca", at, format!("{shown}, and no principals are demanded"), mend)
             };
             Finding { key: Some(key), ..finding }
         };
@@ -144,7 +146,9 @@ impl Scan<'_> {
         let (text, changed) = match read(path) {
             Ok(read) => read,
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Vec::new(),
-            Err(e) => return vec![Finding::warning(what, path.display(), format!("cannot be read: {e}"), "look there")],
+            Err(e) => {
+                return vec![Finding::warning(what, path.display(), format!("cannot be read: {e}"), "look there")];
+            }
         };
         let days = self.now.since(Timestamp::from_unix(changed)) / DAY;
         let entries = text.lines().enumerate().filter_map(|(number, line)| Some((number + 1, Entry::parse(line)?)));

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde::{Deserialize, Serialize};
-
-use crate::domain::names::{AccountName, HostName, InstanceId, Principal, PrincipalName};
+use crate::domain::names::{AccountName, HostName, Principal, PrincipalName};
 use crate::domain::trust::Trust;
 
 use super::change;
+use super::config::HostConfig;
+use super::layout::plain;
 use super::manifest::{Manifest, digest};
 use super::sshd::{ended, last_line, systemctl};
 use super::{sshd_config, version};
@@ -43,19 +43,6 @@ pub struct Wanted {
     pub force: bool,
     /// The whole path of `ssh-jit`, for systemd.
     pub program: PathBuf,
-}
-
-/// `host.toml`, which `host sync` reads.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostToml {
-    /// The service's address.
-    pub server: String,
-    /// The instance that must answer.
-    pub instance: InstanceId,
-    /// The only CA that is believed to certify it, in PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_certificate: Option<PathBuf>,
 }
 
 /// What is to be changed on a host. Nothing is yet.
@@ -151,7 +138,8 @@ impl Setup {
         self.sshd.test()?;
         for account in [None].into_iter().chain(self.accounts.iter().map(Some)) {
             let found = self.sshd.settings(account)?;
-            if let Some((keyword, _)) = settings(&self.layout).iter().find(|(keyword, ours)| found.one(keyword) != ours) {
+            if let Some((keyword, _)) = settings(&self.layout).iter().find(|(keyword, ours)| found.one(keyword) != ours)
+            {
                 let lines = sshd_config::lines(&self.layout);
                 let at = match account {
                     None => sshd_config::first(&lines, keyword),
@@ -236,6 +224,7 @@ impl Plan<'_> {
             self.wants(layout.principals_of(account), Node::public(lines.collect::<String>()));
         }
         if layout.has_systemd() {
+            plain(&wanted.program)?;
             self.wants(layout.unit(), Node::public(unit(layout, &wanted.program)));
             self.wants(layout.unit_link(), Node::Link(layout.unit()));
         }
@@ -300,7 +289,7 @@ impl Plan<'_> {
 }
 
 fn host_toml(layout: &Layout, wanted: &Wanted) -> Result<String, HostError> {
-    let text = HostToml {
+    let text = HostConfig {
         server: wanted.server.clone(),
         instance: wanted.trust.instance.clone(),
         ca_certificate: wanted.tls_ca.as_ref().map(|_| layout.tls_ca()),
@@ -320,9 +309,10 @@ fn empty_krl() -> Result<Vec<u8>, HostError> {
     let output = ended(Command::new("ssh-keygen").args(["-q", "-k", "-f", "/dev/stdout"]));
     let failed = |said| HostError::Program { program: program.to_owned(), said };
     let output = output.map_err(|e| failed(e.to_string()))?;
-    match output.status.success() && !output.stdout.is_empty() {
-        true => Ok(output.stdout),
-        false => Err(failed(last_line(&output))),
+    if output.status.success() && !output.stdout.is_empty() {
+        Ok(output.stdout)
+    } else {
+        Err(failed(last_line(&output)))
     }
 }
 
@@ -341,15 +331,14 @@ fn host_certificates(layout: &Layout) -> Vec<PathBuf> {
 }
 
 fn unit(layout: &Layout, program: &Path) -> String {
-    let (program, folder) = (program.display(), layout.folder());
+    let (program, folder) = (program.display(), layout.folder().display().to_string());
     format!(
         "# Written by ssh-jit host setup; ssh-jit host setup --undo takes it back.\n\
          [Unit]\nDescription=ssh-jit: trusted CAs and revoked certificates\n\
          Wants=network-online.target\nAfter=network-online.target\n\n\
-         [Service]\nExecStart={program} host sync\nRestart=always\nRestartSec=5\n\
-         NoNewPrivileges=yes\nPrivateTmp=yes\nProtectHome=yes\nProtectSystem=strict\nReadWritePaths={}\n\n\
-         [Install]\nWantedBy=multi-user.target\n",
-        folder.display()
+         [Service]\nExecStart={program} host sync --folder {folder}\nRestart=always\nRestartSec=5\n\
+         NoNewPrivileges=yes\nPrivateTmp=yes\nProtectHome=yes\nProtectSystem=strict\nReadWritePaths={folder}\n\n\
+         [Install]\nWantedBy=multi-user.target\n"
     )
 }
 

@@ -62,7 +62,8 @@ impl Sshd {
 
     /// What is in force for everybody, or for an account that logs in from this machine.
     pub fn settings(&self, account: Option<&AccountName>) -> Result<Settings, HostError> {
-        let connection = account.map(|name| format!("user={name},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"));
+        let connection =
+            account.map(|name| format!("user={name},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"));
         let text = match &connection {
             None => self.run(&["-T"])?,
             Some(connection) => self.run(&["-T", "-C", connection])?,
@@ -97,9 +98,10 @@ impl Sshd {
         rustix::process::kill_process(pid, Signal::HUP)
             .map_err(|e| HostError::file("reload", &self.program, e.into()))?;
         std::thread::sleep(SETTLES_WITHIN);
-        match is_sshd(pid) {
-            true => Ok(Reloaded::Told(format!("process {}", pid.as_raw_nonzero()))),
-            false => Err(self.failed(&["(reloaded)"], "it ended as it was told to read anew; start it".to_owned())),
+        if is_sshd(pid) {
+            Ok(Reloaded::Told(format!("process {}", pid.as_raw_nonzero())))
+        } else {
+            Err(self.failed(&["(reloaded)"], "it ended as it was told to read anew; start it".to_owned()))
         }
     }
 
@@ -122,9 +124,10 @@ impl Sshd {
         let mut command = Command::new(&self.program);
         let output = ended(command.args(arguments).arg("-f").arg(&self.config));
         let output = output.map_err(|e| HostError::file("run", &self.program, e))?;
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            false => Err(self.failed(arguments, last_line(&output))),
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(self.failed(arguments, last_line(&output)))
         }
     }
 

@@ -50,7 +50,9 @@ pub(super) fn lacks(text: &str) -> Vec<String> {
         lacks.push(format!("{text} takes certificates without principals by cert-authority lines of authorized_keys"));
     }
     if version >= (9, 8, 1) {
-        lacks.push(format!("{text} drops an address for a while that was refused (PerSourcePenalties): think of bastions"));
+        lacks.push(format!(
+            "{text} drops an address for a while that was refused (PerSourcePenalties): think of bastions"
+        ));
     }
     lacks
 }

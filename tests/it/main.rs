@@ -10,7 +10,7 @@ mod example;
 mod extensions;
 mod facts;
 mod fuzzed;
-mod hosts;
+mod host_setup;
 mod keys;
 mod limits;
 mod lives;

@@ -3,6 +3,7 @@
 use crate::cli::{Context, Exit, Failure};
 use crate::client::api::Api;
 use crate::host::check::{self, Level};
+use crate::host::config::HostConfig;
 use crate::host::setup::Layout;
 use crate::wire::Now;
 
@@ -27,7 +28,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 
 /// The service's time less this machine's, in seconds. Nobody else's time counts.
 fn ahead(context: &Context, layout: &Layout) -> Result<i64, Failure> {
-    let host = check::host_toml(layout).ok_or_else(|| Failure::new("host.toml names no service"))?;
+    let host = HostConfig::load(&layout.folder()).map_err(Failure::new)?;
     let url = context.config.server.as_deref().unwrap_or(&host.server);
     let tls_ca = context.config.tls_ca.as_deref().or(host.ca_certificate.as_deref());
     let now: Now = Api::new(url, tls_ca)?.get("/v1/now")?;

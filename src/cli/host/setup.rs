@@ -15,6 +15,7 @@ use crate::wire::{Now, SignedText};
 
 /// What `host setup` takes, beside `--server`, `--instance` and `--tls-ca`.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(in crate::cli) struct Args {
     /// What the policy calls this host [default: what /etc/hostname says]
     #[arg(long, value_name = "HOST")]
@@ -149,8 +150,7 @@ fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Fai
 
 fn show<'c>(context: &Context, changes: impl Iterator<Item = &'c Change>) {
     if context.ui.json {
-        let changes: Vec<_> =
-            changes.map(|change| json!({ "path": change.path, "diff": change.diff() })).collect();
+        let changes: Vec<_> = changes.map(|change| json!({ "path": change.path, "diff": change.diff() })).collect();
         context.ui.data(&json!({ "changes": changes }));
         return;
     }

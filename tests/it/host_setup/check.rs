@@ -51,7 +51,9 @@ fn a_host_that_is_well_passes_and_says_what_is_there() {
     let world = World::new();
     let tree = well(&world);
     let shown = tree.run(&["check"]).good().stdout;
-    for line in ["ok       name", "ok       files", "ok       trust", "ok       krl", "ok       krl-age", "ok       sshd"] {
+    for line in
+        ["ok       name", "ok       files", "ok       trust", "ok       krl", "ok       krl-age", "ok       sshd"]
+    {
         assert!(shown.contains(line), "{line}: {shown}");
     }
     assert!(shown.contains(&format!("principals/{}: db-prod@db1 db-prod\n", user())), "{shown}");
@@ -125,7 +127,7 @@ fn a_list_of_revoked_keys_that_is_old_or_broken_is_named() {
     let krl = tree.path("/etc/ssh/ssh-jit/revoked.krl");
     let good = fs::read(&krl).unwrap();
     run(tool("touch").args(["-d", "2 days ago"]).arg(&krl));
-    is(&tree, "warning", "krl-age", "written 2880 min ago");
+    is(&tree, "warning", "krl-age", "the newest 2880 min ago");
     for broken in [&b""[..], &good[..20], b"nonsense"] {
         fs::write(&krl, broken).unwrap();
         is(&tree, "error", "krl", "");

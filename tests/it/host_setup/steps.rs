@@ -35,9 +35,9 @@ fn wanted(world: &World) -> Wanted {
 /// Without an Include, with systemd: every kind of step there is.
 fn tree(world: &World) -> Tree<'_> {
     let tree = Tree::with(world, "# no drop-ins here");
-    fs::remove_dir(tree.path("/etc/ssh/sshd_config.d")).unwrap();
+    fs::remove_dir(tree.path("/etc/ssh/sshd_config.d")).expect("an empty folder");
     for folder in ["/run/systemd/system", "/etc/systemd/system"] {
-        fs::create_dir_all(tree.path(folder)).unwrap();
+        fs::create_dir_all(tree.path(folder)).expect("a folder");
     }
     tree
 }

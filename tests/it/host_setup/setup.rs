@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use crate::support::openssh::{SshAgent, keygen, public_line, user};
-use crate::support::world::World;
+use crate::support::world::{World, ssh_jit};
 
 use super::tree::Tree;
 
@@ -135,7 +135,12 @@ fn settings_that_would_not_hold_are_taken_back() {
     let world = World::new();
     let account = user();
     let cases = [
-        ("ExposeAuthInfo no\nInclude @/etc/ssh/sshd_config.d/*.conf".to_owned(), "ExposeAuthInfo", "no", "sshd_config:1"),
+        (
+            "ExposeAuthInfo no\nInclude @/etc/ssh/sshd_config.d/*.conf".to_owned(),
+            "ExposeAuthInfo",
+            "no",
+            "sshd_config:1",
+        ),
         (
             format!("Include @/etc/ssh/sshd_config.d/*.conf\nMatch User {account}\nExposeAuthInfo no\nMatch all"),
             "ExposeAuthInfo",
@@ -237,7 +242,8 @@ fn names_lead_nowhere_else() {
     let tree = Tree::new(&world);
     let before = tree.picture();
     let url = world.url();
-    let accounts = ["../x=db-prod", "a/b=db-prod", "..=db-prod", "-f=db-prod", "a\nb=db-prod", "=db-prod", "a b=db-prod", "%u=x"];
+    let accounts =
+        ["../x=db-prod", "a/b=db-prod", "..=db-prod", "-f=db-prod", "a\nb=db-prod", "=db-prod", "a b=db-prod", "%u=x"];
     let principals = ["a=../x", "a=", "a=db\nroot", "a=-x", "a=x,,y", "a=x@db1", "a=*", "a"];
     for account in accounts.iter().chain(&principals) {
         let ran = tree.run(&["setup", "--server", &url, &format!("--account={account}")]);
@@ -253,6 +259,20 @@ fn names_lead_nowhere_else() {
     assert!(ran.code == 1 && ran.stderr.contains("/etc/hostname: host \"Db1.example\" is not valid"), "{ran:?}");
     fs::write(tree.path("/etc/hostname"), "db1\n").unwrap();
     assert_eq!(tree.picture(), before);
+}
+
+/// Nor do paths that sshd would expand or split.
+#[test]
+fn a_root_is_a_plain_path() {
+    let world = World::new();
+    for name in ["a b", "a%u", "a\"b", "a\nb", "a*", "a#b"] {
+        let root = world.path(name);
+        fs::create_dir(&root).unwrap();
+        let mut command = ssh_jit();
+        command.args(["host", "scan", "--root"]).arg(&root);
+        let ran = world.run(command);
+        assert!(ran.code == 1 && ran.stderr.contains("configuration files give a meaning to"), "{name:?}: {ran:?}");
+    }
 }
 
 /// Undone in the wrong order, or halfway, nobody could log in by key any more.
@@ -283,7 +303,11 @@ fn undo_leaves_nobody_outside() {
         let ran = tree.run(args);
         assert_eq!(ran.code, 1, "{ran:?}");
         assert!(ran.stderr.contains("changed since host setup wrote them: "), "{}", ran.stderr);
-        assert!(ran.stderr.contains("host.toml") && ran.stderr.contains("hint: look at them; --force"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("host.toml") && ran.stderr.contains("hint: look at them; --force"),
+            "{}",
+            ran.stderr
+        );
         assert_eq!(tree.picture(), changed);
     }
     tree.setup(&["--force"]).good();
@@ -338,9 +362,13 @@ fn a_host_certificate_is_used_where_there_is_one() {
     let etc = tree.path("/etc/ssh");
     let key = keygen(&etc, "ssh_host_ed25519_key", "ed25519");
     let ca = keygen(&world.path(""), "host-ca", "ed25519");
-    crate::support::run(crate::support::tool("ssh-keygen").args(["-q", "-s"]).arg(ca).args(["-h", "-I", "db1"]).arg(
-        key.with_extension("pub"),
-    ));
+    crate::support::run(
+        crate::support::tool("ssh-keygen")
+            .args(["-q", "-s"])
+            .arg(ca)
+            .args(["-h", "-I", "db1"])
+            .arg(key.with_extension("pub")),
+    );
     assert!(public_line(&key).starts_with("ssh-ed25519 "));
     // sshd shows certificates of keys that it has.
     let config = tree.path("/etc/ssh/sshd_config");
@@ -364,7 +392,9 @@ fn systemd_is_told_to_run_sync() {
     let link = tree.path("/etc/systemd/system/multi-user.target.wants/ssh-jit-host-sync.service");
     assert_eq!(fs::read_link(&link).unwrap(), unit);
     let text = fs::read_to_string(&unit).unwrap();
-    assert!(text.contains(&format!("\nExecStart={} host sync\n", env!("CARGO_BIN_EXE_ssh-jit"))), "{text}");
+    let folder = tree.path("/etc/ssh/ssh-jit");
+    let start = format!("\nExecStart={} host sync --folder {}\n", env!("CARGO_BIN_EXE_ssh-jit"), folder.display());
+    assert!(text.contains(&start), "{text}");
     tree.run(&["setup", "--undo"]).good();
     assert_eq!(tree.picture(), before);
 }

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::support::openssh::{keygen, public_line, ssh_keygen_fingerprint};
-use crate::support::world::ssh_jit;
+use crate::support::world::{World, ssh_jit};
 use crate::support::{dir, output, run, tool};
+
+use super::tree::Tree;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -20,7 +22,7 @@ impl Fixture {
         fs::create_dir_all(fixture.path("/etc/ssh")).expect("a folder");
         let key = keygen(&fixture.path("/etc/ssh"), "host_key", "ed25519");
         let lines = lines.replace('@', &fixture.root());
-        fixture.write("/etc/ssh/sshd_config", &format!("{lines}\nHostKey {}\n", key.display()));
+        fixture.write("/etc/ssh/sshd_config", &format!("HostKey {}\n{lines}\n", key.display()));
         fixture
     }
 
@@ -85,10 +87,10 @@ fn a_tree_yields_exactly_these_findings() {
     let role = "give the account to a role, then take the line out";
     let demanded = "and no principals are demanded";
     let expected = [
-        json!({ "level": "warning", "what": "passwords", "where": "/etc/ssh/sshd_config:2",
+        json!({ "level": "warning", "what": "passwords", "where": "/etc/ssh/sshd_config:3",
                 "found": "PasswordAuthentication yes; accounts with a password: alice",
                 "mend": "PasswordAuthentication no" }),
-        json!({ "level": "error", "what": "root", "where": "/etc/ssh/sshd_config:1", "found": "PermitRootLogin yes",
+        json!({ "level": "error", "what": "root", "where": "/etc/ssh/sshd_config:2", "found": "PermitRootLogin yes",
                 "mend": "PermitRootLogin prohibit-password, or no where no role opens root" }),
         json!({ "level": "error", "what": "ca", "where": "/etc/ssh/theirs.pub:2",
                 "found": format!("{} signs certificates for everybody, {demanded}", shown(&theirs, "theirs", "")),
@@ -125,6 +127,23 @@ fn a_clean_tree_yields_nothing_to_do() {
     let fixture = Fixture::new("PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin no");
     fixture.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
     assert_eq!(fixture.scan(), Vec::<Value>::new());
+}
+
+/// The service's own CA is no standing access.
+#[test]
+fn what_set_up_brought_is_not_told_of() {
+    let world = World::new();
+    let tree = Tree::new(&world);
+    fs::write(tree.path("/etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+    let named = |tree: &Tree<'_>| {
+        let found = tree.run(&["scan", "--json"]).good().json();
+        let found = found.as_array().expect("findings").iter();
+        found.map(|finding| finding["what"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let before = named(&tree);
+    assert!(before.contains(&"key".to_owned()), "{before:?}");
+    tree.setup(&[]).good();
+    assert_eq!(named(&tree), before);
 }
 
 /// S01, D04: what people put into their own homes holds nothing up, and nothing of it is shown that is no key.
