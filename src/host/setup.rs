@@ -120,8 +120,13 @@ impl Setup {
     /// taken back.
     pub fn apply(&self, reload: bool) -> Result<Done, HostError> {
         change::apply(&self.changes)?;
-        let told = self.in_force().and_then(|()| self.reload(reload));
-        let reloaded = told.map_err(|error| change::back(&self.changes, error))?;
+        self.in_force().map_err(|error| change::back(&self.changes, error))?;
+        let reloaded = self.reload(reload).map_err(|error| {
+            let error = change::back(&self.changes, error);
+            // It may have read what is gone again, and without its RevokedKeys it would take no key at all.
+            let _ = self.reload(true);
+            error
+        })?;
         let sync = self.layout.is_this_machine() && self.layout.has_systemd();
         Ok(Done { reloaded, sync: sync.then(start_sync) })
     }

@@ -354,6 +354,42 @@ fn another_service_is_not_trusted() {
     assert_eq!(tree.picture(), after);
 }
 
+/// What is removed is what set-up writes, whatever the manifest says.
+#[test]
+fn undo_removes_nothing_of_somebody_elses() {
+    let world = World::new();
+    let tree = Tree::new(&world);
+    tree.setup(&[]).good();
+    let manifest = tree.path("/etc/ssh/ssh-jit/manifest.json");
+    let good = fs::read_to_string(&manifest).unwrap();
+    for theirs in
+        ["etc/hostname", "etc/ssh/sshd_config", "etc/ssh/ssh-jit/principals/../../sshd_config", "etc/ssh/ssh-jit/x"]
+    {
+        let named = format!("\"files\": {{\n    \"{}/{theirs}\": [],", tree.root.display());
+        fs::write(&manifest, good.replacen("\"files\": {", &named, 1)).unwrap();
+        let before = tree.picture();
+        let ran = tree.run(&["setup", "--undo", "--force"]);
+        assert!(ran.code == 1 && ran.stderr.contains("which host setup never writes"), "{theirs}: {ran:?}");
+        assert_eq!(tree.picture(), before);
+    }
+}
+
+/// A pid file may be older than the process that has its number now.
+#[test]
+fn only_an_sshd_is_told_to_read_anew() {
+    let world = World::new();
+    let tree = Tree::with(&world, "Include @/etc/ssh/sshd_config.d/*.conf\nPidFile @/pid");
+    let mut other = std::process::Command::new("sleep").arg("60").spawn().expect("another program");
+    fs::write(tree.path("/pid"), format!("{}\n", other.id())).unwrap();
+    let ran = tree.setup(&[]).good();
+    assert!(ran.stderr.contains("ssh-jit: reloaded process "), "{}", ran.stderr);
+    let alive = other.try_wait().expect("its status").is_none();
+    let _ = other.kill();
+    let _ = other.wait();
+    assert!(alive, "{}", ran.stderr);
+    fs::remove_file(tree.path("/pid")).unwrap();
+}
+
 /// A host certificate that lies beside its key is shown to clients.
 #[test]
 fn a_host_certificate_is_used_where_there_is_one() {
