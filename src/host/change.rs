@@ -202,3 +202,37 @@ pub(super) fn back(changes: &[Change], error: HostError) -> HostError {
     }
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hunk_has_what_differs_and_where() {
+        for (old, new, shown) in [
+            ("", "", ""),
+            ("a\nb\n", "a\nb\n", ""),
+            ("a\nb\nc\n", "a\nx\nc\n", "@@ -2,1 +2,1 @@\n-b\n+x\n"),
+            ("a\nc\n", "a\nb\nc\n", "@@ -1,0 +2,1 @@\n+b\n"),
+            ("a\na\n", "a\n", "@@ -2,1 +1,0 @@\n-a\n"),
+            ("", "a\nb\n", "@@ -0,0 +1,2 @@\n+a\n+b\n"),
+        ] {
+            assert_eq!(hunk(old, new), shown, "{old:?} {new:?}");
+        }
+    }
+
+    /// S01: what somebody else put there meanwhile is neither replaced nor removed.
+    #[test]
+    fn a_change_is_taken_back_only_where_it_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let change = Change { path: path.clone(), before: None, after: Some(Node::public("ours")) };
+        change.apply().unwrap();
+        assert_eq!(Node::at(&path).unwrap(), Some(Node::public("ours")));
+        change.revert().unwrap();
+        assert_eq!(Node::at(&path).unwrap(), None);
+        fs::write(&path, "theirs").unwrap();
+        change.revert().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+    }
+}

@@ -103,9 +103,9 @@ impl Setup {
             (None, Some(known)) => known.name.clone(),
             (None, None) => own_name(layout)?,
         };
-        let include = known.as_ref().is_some_and(|known| known.include)
-            || wanted.include && !sshd_config::lead_to(&lines, layout, &layout.drop_in());
-        if !include && !sshd_config::lead_to(&lines, layout, &layout.drop_in()) {
+        let is_read = sshd_config::lead_to(&lines, layout, &layout.drop_in());
+        let include = known.as_ref().is_some_and(|known| known.include) || wanted.include && !is_read;
+        if !include && !is_read {
             return Err(HostError::NotIncluded { drop_in: layout.drop_in(), config: layout.sshd_config() });
         }
         let mut changes = Plan { layout, known: known.as_ref(), force: wanted.force, files: Vec::new() };

@@ -10,7 +10,8 @@ use crate::cli::person::{self, Pinned};
 use crate::cli::{Context, Exit, Failure};
 use crate::client::api::Api;
 use crate::domain::names::{AccountName, HostName, Invalid, PrincipalName};
-use crate::host::setup::{Change, Done, HostError, Layout, Reloaded, Setup, Sshd, Undo, Wanted};
+use crate::host::config::HostConfig;
+use crate::host::setup::{Change, Done, HostError, Layout, Node, Reloaded, Setup, Sshd, Undo, Wanted};
 use crate::wire::{Now, SignedText};
 
 /// What `host setup` takes, beside `--server`, `--instance` and `--tls-ca`.
@@ -125,10 +126,17 @@ fn undo(context: &Context, args: &Args, layout: &Layout, sshd: &Sshd) -> Result<
 
 /// Asks the service who it is, and puts together what the host is to be.
 fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Failure> {
-    let config = &context.config;
-    let url = config.server.as_deref().ok_or_else(|| Failure::misuse("no service is known").hint("--server URL"))?;
-    let api = Api::new(person::address(url)?, config.tls_ca.as_deref())?;
-    let now: Now = api.get("/v1/now")?;
+    // What was said once need not be said again.
+    let (server, tls_ca) = match HostConfig::load(&layout.folder()) {
+        Ok(known) => (Some(known.server), known.ca_certificate),
+        Err(_) => (None, None),
+    };
+    let url = context.config.server.clone().or(server);
+    let url = url.ok_or_else(|| Failure::misuse("no service is known").hint("--server URL"))?;
+    let tls_ca = context.config.tls_ca.clone().or(tls_ca);
+    let api = Api::new(person::address(&url)?, tls_ca.as_deref())?;
+    // Nobody breaks the glass from here.
+    let now: Now = api.get("/v1/now").map_err(|error| Failure { hint: None, ..error.into() })?;
     let known: Option<SignedText> = crate::client::state::trust_at(&layout.trust())?;
     let Pinned { trust, text, .. } = person::pinned(context, &api, known, &now)?;
     let mut accounts: BTreeMap<AccountName, BTreeSet<PrincipalName>> = BTreeMap::new();
@@ -137,7 +145,7 @@ fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Fai
     }
     Ok(Wanted {
         server: api.url().to_owned(),
-        tls_ca: config.tls_ca.as_deref().map(std::fs::read).transpose()?,
+        tls_ca: tls_ca.map(std::fs::read).transpose()?,
         trust_json: serde_json::to_vec(&text)?,
         trust,
         name: args.name.clone(),
@@ -171,7 +179,8 @@ fn report(context: &Context, setup: &Setup, done: &Done) {
         ui.data(&json!({ "name": setup.name, "changed": changed, "left": setup.left, "lacks": setup.lacks }));
     }
     for change in &setup.changes {
-        ui.say(format_args!("wrote {}", change.path.display()));
+        let made = if matches!(change.after, Some(Node::File { .. })) { "wrote" } else { "made" };
+        ui.say(format_args!("{made} {}", change.path.display()));
     }
     for left in &setup.left {
         ui.say(format_args!("left as it is: {left}"));

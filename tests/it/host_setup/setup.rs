@@ -53,6 +53,17 @@ fn a_host_takes_what_is_meant_for_it() {
 }
 
 #[test]
+fn a_service_has_to_be_named_and_to_answer() {
+    let world = World::new();
+    let tree = Tree::new(&world);
+    tree.run(&["setup"]).is(2, &[], &["ssh-jit: no service is known", "hint: --server URL"]);
+    let ran = tree.run(&["setup", "--server", "http://127.0.0.1:1"]);
+    assert!(ran.code == 20 && ran.stderr.contains("cannot be reached") && !ran.stderr.contains("hint"), "{ran:?}");
+    let ran = tree.run(&["setup", "--server", "ca.example"]);
+    assert!(ran.code == 2 && ran.stderr.contains("is no address of a service"), "{ran:?}");
+}
+
+#[test]
 fn a_dry_run_shows_what_would_be_written() {
     let world = World::new();
     let tree = Tree::new(&world);
@@ -100,6 +111,10 @@ fn the_files_are_readable_whatever_the_umask() {
     for (path, (kind, mode, _)) in tree.picture().into_iter().filter(|(path, _)| path.starts_with(&folder)) {
         assert_eq!(mode, if kind.contains("dir: true") { 0o755 } else { 0o644 }, "{} {kind}", path.display());
     }
+    // What was said once need not be said again.
+    let before = tree.picture();
+    tree.run(&["setup"]).good();
+    assert_eq!(tree.picture(), before);
     let cas = fs::read_to_string(folder.join("user-ca.pub")).unwrap();
     let comments: Vec<&str> = cas.lines().filter_map(|line| line.split(' ').nth(2)).collect();
     assert_eq!(comments, ["ssh-jit-user-ca", "ssh-jit-break-glass-ca"]);
