@@ -3,8 +3,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
@@ -31,14 +31,15 @@ pub fn write_public(path: &Path, content: &[u8]) -> io::Result<()> {
     write(path, content, 0o644)
 }
 
-fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+/// The same with exactly this mode, whatever the umask says.
+pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = folder_of(path);
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
+    let temporary = folder.join(format!("{}{}.new", temporary_prefix(path)?, std::process::id()));
     let written = (|| {
         // A leftover of a process that died; create_new then refuses a link planted in its place.
         let _ = fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         sync(&file)?;
         fs::rename(&temporary, path)?;
@@ -48,6 +49,28 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+fn temporary_prefix(path: &Path) -> io::Result<String> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(format!(".{}.", name.to_string_lossy()))
+}
+
+/// What writers of this file left beside it who were killed on the way.
+pub fn leftovers(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let prefix = temporary_prefix(path)?;
+    let is_leftover = |name: &str| {
+        let id = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".new"));
+        id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder_of(path))? {
+        let entry = entry?;
+        if is_leftover(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// Makes a file's existence durable.
@@ -152,8 +175,6 @@ fn open_to_others(facts: &fs::Metadata, remedy: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -199,6 +220,16 @@ mod tests {
         write_private(&path, b"new").unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "old");
         assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn leftovers_are_those_of_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let leftovers_of = ["file", ".file.new", ".file.x1.new", ".other.1.new", ".file.1.new.conf", ".file.20.new"];
+        for name in leftovers_of {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(leftovers(&dir.path().join("file")).unwrap(), [dir.path().join(".file.20.new")]);
     }
 
     #[test]

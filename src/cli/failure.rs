@@ -11,6 +11,7 @@ use crate::client::subject::SubjectError;
 use crate::config::ConfigError;
 use crate::domain::names::Invalid;
 use crate::domain::refusal::Refusal;
+use crate::host::setup::HostError;
 
 /// The exit codes. They do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +152,12 @@ impl From<ApiError> for Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self { code: refusal.code().to_owned(), ..Self::new(&refusal) }
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self { hint: error.hint(), ..Self::new(&error) }
     }
 }
 

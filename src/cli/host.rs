@@ -1,18 +1,53 @@
 //! `ssh-jit host`: what runs on a host that people log in to.
 
+mod check;
+mod scan;
+mod setup;
 mod sync;
 
-use super::{Exit, Failure, Ui};
+use crate::domain::text::visible;
+use crate::host::check::{Finding, Level};
+
+use super::{Context, Exit, Failure, Ui};
 
 /// What can be done on a host.
 #[derive(clap::Subcommand)]
 pub(super) enum Host {
+    /// Have this host's sshd trust the service, or no longer: as root
+    Setup(setup::Args),
+    /// What works on this host, and what would mend the rest
+    Check(check::Args),
+    /// Ways into this host that nobody asks for: keys, other CAs, passwords
+    Scan(scan::Args),
     /// Keep what sshd reads in step with the service: revoked certificates, and the CAs it takes
     Sync(sync::Args),
 }
 
-pub(super) fn run(ui: &Ui, verb: &Host) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
     match verb {
-        Host::Sync(args) => sync::run(ui, args),
+        Host::Setup(args) => setup::run(context, args),
+        Host::Check(args) => check::run(context, args),
+        Host::Scan(args) => scan::run(context, args),
+        Host::Sync(args) => sync::run(&context.ui, args),
+    }
+}
+
+/// Findings as JSON, or a line for each and one for what would mend it.
+fn show(ui: &Ui, findings: &[Finding]) {
+    if ui.json {
+        return ui.data(&findings);
+    }
+    for finding in findings {
+        let level = match finding.level {
+            Level::Ok => "ok",
+            Level::Note => "note",
+            Level::Warning => "warning",
+            Level::Error => "ERROR",
+        };
+        let found = visible(&finding.found);
+        ui.out(format_args!("{level:<8} {:<10} {}: {found}", finding.what, visible(&finding.r#where)));
+        if let Some(mend) = finding.mend.as_ref().filter(|_| finding.level > Level::Note) {
+            ui.out(format_args!("{:19} -> {mend}", ""));
+        }
     }
 }

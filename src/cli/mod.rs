@@ -187,7 +187,6 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Init(args) => init::run(&ui, &args),
         Verb::Serve(args) => serve::run(&ui, &environment, &args),
-        Verb::Host(verb) => host::run(&ui, &verb),
         Verb::Policy(verb) if !matches!(verb, policy::Verb::Replay(_)) => policy::run(&ui, &verb),
         verb => {
             let flags = ClientConfig {
@@ -198,9 +197,14 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
                 tls_ca: cli.global.tls_ca,
                 instance: cli.global.instance,
             };
-            let file = ClientConfig::load(&environment.config.join("config.toml"))?;
-            let config = flags.or(environment.client.clone()).or(file);
-            as_person(&Context { ui, environment, config, clock: crate::clock::Clock::System }, verb)
+            let config = flags.or(environment.client.clone());
+            let context = Context { ui, environment, config, clock: crate::clock::Clock::System };
+            // What root is as a person says nothing about root's host.
+            if let Verb::Host(verb) = &verb {
+                return host::run(&context, verb);
+            }
+            let file = ClientConfig::load(&context.environment.config.join("config.toml"))?;
+            as_person(&Context { config: context.config.clone().or(file), ..context }, verb)
         }
     }
 }

@@ -45,15 +45,14 @@ impl Service {
             Failure::misuse("no service is known")
                 .hint("ssh-jit setup --server URL, or --server URL, or SSH_JIT_SERVER")
         })?;
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(Failure::misuse(format!("server: {url:?} is no address of a service"))
-                .hint("write http://HOST:PORT or https://HOST"));
-        }
         let (api, state) =
-            (Api::new(url, context.config.tls_ca.as_deref())?, State::open(&context.environment.state, url)?);
+            (Api::new(address(url)?, context.config.tls_ca.as_deref())?, State::open(&context.environment.state, url)?);
         let now: Now = api.get("/v1/now")?;
         let ahead = now.now.second().since(context.clock.now().second());
-        let trust = pinned(context, &api, &state, &now)?;
+        let Pinned { trust, text, new } = pinned(context, &api, state.trust()?, &now)?;
+        if new {
+            state.set_trust(&text)?;
+        }
         Ok(Self { api, state, trust, ahead })
     }
 
@@ -68,8 +67,17 @@ impl Service {
     }
 }
 
-/// The pinned document, replaced by a newer one that it vouches for.
-fn pinned(context: &Context, api: &Api, state: &State, now: &Now) -> Result<Trust, Failure> {
+/// A service's trust document that may be believed.
+pub(super) struct Pinned {
+    pub(super) trust: Trust,
+    /// As the service sent it.
+    pub(super) text: SignedText,
+    /// Whether it takes the place of the one that was known.
+    pub(super) new: bool,
+}
+
+/// The document that is known, or a newer one that it vouches for, or the first that is ever seen.
+pub(super) fn pinned(context: &Context, api: &Api, known: Option<SignedText>, now: &Now) -> Result<Pinned, Failure> {
     let stranger = |instance: &InstanceId| {
         Failure::new(format!("another service answers at {}: instance {instance}", api.url()))
             .hint("somebody may be in between; ask an administrator before you trust it")
@@ -77,29 +85,35 @@ fn pinned(context: &Context, api: &Api, state: &State, now: &Now) -> Result<Trus
     if let Some(wanted) = context.config.instance.as_ref().filter(|wanted| **wanted != now.instance) {
         return Err(stranger(&now.instance).hint(format!("instance {wanted} is configured")));
     }
-    let known = state.trust()?.map(|text| Signed::try_from(&text)).transpose()?;
-    let known = known.map(|signed| Trust::first_contact(&signed)).transpose()?;
-    match known {
-        Some(trust) if trust.instance != now.instance => Err(stranger(&now.instance)),
-        Some(trust) if trust.number == now.trust => Ok(trust),
-        Some(trust) => {
-            let text: SignedText = api.get("/v1/trust")?;
-            let next = trust.successor(&Signed::try_from(&text)?)?;
-            state.set_trust(&text)?;
-            Ok(next)
+    let verified = |text: &SignedText| Trust::first_contact(&Signed::try_from(text)?);
+    let Some(text) = known else {
+        let text: SignedText = api.get("/v1/trust")?;
+        let trust = verified(&text)?;
+        if trust.instance != now.instance {
+            return Err(stranger(&trust.instance));
         }
-        None => {
+        let ca = trust.user_ca.first().map(|key| key.fingerprint().to_string()).unwrap_or_default();
+        context.ui.say(format_args!("first contact with {}: instance {}, user CA {ca}", api.url(), trust.instance));
+        return Ok(Pinned { trust, text, new: true });
+    };
+    match verified(&text)? {
+        trust if trust.instance != now.instance => Err(stranger(&now.instance)),
+        trust if trust.number == now.trust => Ok(Pinned { trust, text, new: false }),
+        trust => {
             let text: SignedText = api.get("/v1/trust")?;
-            let trust = Trust::first_contact(&Signed::try_from(&text)?)?;
-            if trust.instance != now.instance {
-                return Err(stranger(&trust.instance));
-            }
-            state.set_trust(&text)?;
-            let ca = trust.user_ca.first().map(|key| key.fingerprint().to_string()).unwrap_or_default();
-            context.ui.say(format_args!("first contact with {}: instance {}, user CA {ca}", api.url(), trust.instance));
-            Ok(trust)
+            let trust = trust.successor(&Signed::try_from(&text)?)?;
+            Ok(Pinned { trust, text, new: true })
         }
     }
+}
+
+/// An address of a service, and not something else that was mistyped.
+pub(super) fn address(url: &str) -> Result<&str, Failure> {
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return Ok(url);
+    }
+    Err(Failure::misuse(format!("server: {url:?} is no address of a service"))
+        .hint("write http://HOST:PORT or https://HOST"))
 }
 
 impl<'c> Person<'c> {

@@ -223,6 +223,16 @@ impl State {
     }
 }
 
+/// A trust document that lies where everybody may read it, on a host.
+pub fn trust_at(path: &Path) -> io::Result<Option<SignedText>> {
+    let named = |e: &dyn std::fmt::Display| io::Error::other(format!("{}: {e}", path.display()));
+    match files::read_trusted(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(named(&e)),
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| named(&e)),
+    }
+}
+
 fn session_file(person: &PersonName) -> String {
     format!("session-{person}.json")
 }

@@ -97,6 +97,10 @@ name!(
     HostName, "host", is_host, "use a lower-case host name of a-z 0-9 . -, 253 characters at most"
 );
 name!(
+    /// An account of a host, such as `postgres`: the name of its AuthorizedPrincipalsFile, too.
+    AccountName, "account", is_account, "use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter or _"
+);
+name!(
     /// A ticket or incident id.
     Ticket, "ticket", is_ticket, "use 1 to 64 of A-Z a-z 0-9 . _ / # - and begin with a letter or digit"
 );
@@ -248,6 +252,11 @@ fn is_name(text: &str) -> bool {
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
 }
 
+fn is_account(text: &str) -> bool {
+    all(text, 32, |b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+}
+
 fn is_host(text: &str) -> bool {
     all(text, 253, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b))
         && text
@@ -382,6 +391,19 @@ mod tests {
         }
         assert!("a".repeat(32).parse::<PrincipalName>().is_ok());
         assert!("a".repeat(33).parse::<PrincipalName>().is_err());
+    }
+
+    /// S01, H01: an account's name becomes a file's: it leads nowhere else, and is no line or option.
+    #[test]
+    fn an_account_is_the_name_of_one_file() {
+        for text in
+            ["", ".", "..", "../root", "a/b", "/etc/passwd", "-f", "a\nb", "a b", "a\0", "%u", "a=b", ".hidden", "1"]
+        {
+            assert!(text.parse::<AccountName>().is_err(), "{text:?} must be refused");
+        }
+        for text in ["root", "_apt", "www-data", "Debian-exim", "a.b"] {
+            assert!(text.parse::<AccountName>().is_ok(), "{text:?}");
+        }
     }
 
     #[test]

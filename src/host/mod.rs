@@ -1,5 +1,21 @@
-//! What runs on a host that people log in to. The service is not believed here: what it publishes is held against the
-//! keys that were pinned, and on any doubt the host goes on with what it has.
+//! What runs on a host that people log in to: setting its sshd up, checking it, looking for standing access, and keeping
+//! it in step with the service. It changes files and asks sshd; it never decides who gets in. The service is not
+//! believed here: what it publishes is held against the keys that were pinned, and on any doubt the host goes on with
+//! what it has.
 
+mod accounts;
+mod authorized_keys;
+mod change;
+pub mod check;
 pub mod config;
+mod error;
+mod finding;
+mod layout;
+mod manifest;
+pub mod scan;
+pub mod setup;
+mod sshd;
+mod sshd_config;
 pub mod sync;
+mod undo;
+mod version;

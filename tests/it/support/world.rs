@@ -360,7 +360,7 @@ impl World {
             "TrustedUserCAKeys {synced}/user-ca.pub\nRevokedKeys {synced}/revoked.krl\n\
              AuthorizedPrincipalsFile {shown}/%u\nPerSourceMaxStartups none"
         );
-        (Host::start(dir, &config), folder)
+        (Host::start(&dir, dir.clone(), &config), folder)
     }
 
     /// A host that trusts this service, configured by what `ssh-jit ca show --sshd` prints. It accepts these
@@ -375,7 +375,7 @@ impl World {
         let config = format!(
             "TrustedUserCAKeys {shown}/ssh-jit-ca.pub\nAuthorizedPrincipalsFile {shown}/%u\nPerSourceMaxStartups none"
         );
-        Host::start(dir, &config)
+        Host::start(&dir, dir.clone(), &config)
     }
 }
 
@@ -471,9 +471,10 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    fn start(dir: PathBuf, config: &str) -> Self {
-        let sshd = Sshd::start(&dir, config);
-        let known = format!("[127.0.0.1]:{} {}\n", sshd.port, public_line(&dir.join("sshd_host_key")));
+    /// An sshd whose own files lie in `etc`, configured by `config`; what its clients need lies in `dir`.
+    pub(crate) fn start(etc: &Path, dir: PathBuf, config: &str) -> Self {
+        let sshd = Sshd::start(etc, config);
+        let known = format!("[127.0.0.1]:{} {}\n", sshd.port, public_line(&etc.join("sshd_host_key")));
         fs::write(dir.join("known_hosts"), known).expect("known hosts");
         Self { sshd, dir }
     }

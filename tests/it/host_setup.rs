@@ -1,0 +1,7 @@
+//! `ssh-jit host ...` on trees that stand for a host, with a real sshd on each.
+
+mod check;
+mod scan;
+mod setup;
+mod steps;
+mod tree;
