@@ -353,7 +353,7 @@ impl World {
         let trust: serde_json::Value = serde_json::from_str(&trust).expect("JSON");
         let mut text = format!("server = {:?}\ninstance = {}\n", self.url(), trust["instance"]);
         if self.authority.is_some() {
-            writeln!(text, "ca_certificate = {:?}", self.path("tls-ca.pem")).expect("text");
+            writeln!(text, "ca_certificate = \"{}\"", self.path("tls-ca.pem").display()).expect("text");
         }
         fs::write(folder.join("host.toml"), text).expect("host.toml");
         self.run(host_sync(&folder, &["--once"])).good();
