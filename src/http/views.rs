@@ -136,6 +136,7 @@ pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
         serial: info.serial,
         at: info.at,
         review_open: info.review.is_none(),
+        revoked: info.revoked,
     }
 }
 

@@ -111,6 +111,8 @@ pub struct EmergencyInfo {
     pub at: Timestamp,
     /// What somebody else found, once they did.
     pub review: Option<Review>,
+    /// Whether its certificate was revoked.
+    pub revoked: bool,
 }
 
 /// Which requests a reader wants.
@@ -389,6 +391,7 @@ fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyI
         serial: used.serial,
         at: used.at,
         review: review.transpose()?,
+        revoked: used.revocation.is_some(),
     })
 }
 

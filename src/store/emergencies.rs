@@ -21,6 +21,8 @@ pub struct Emergency {
     pub at: Timestamp,
     /// The review that closed it.
     pub review: Option<Digest>,
+    /// What revoked it.
+    pub revocation: Option<Digest>,
 }
 
 /// Keeps a use that the journal tells of.
@@ -94,8 +96,9 @@ fn set_number(tx: &mut Tx<'_>, name: &str, number: u64) -> Result<(), StoreError
     tx.execute(sql, &[name.into(), number.to_string().as_str().into()]).map(|_| ())
 }
 
-const SELECT: &str = "SELECT e.id, e.serial, e.statement, s.bytes, s.signature, e.at, e.review \
-                      FROM emergencies e JOIN statements s ON s.sha256 = e.statement";
+const SELECT: &str = "SELECT e.id, e.serial, e.statement, s.bytes, s.signature, e.at, e.review, v.revocation \
+                      FROM emergencies e JOIN statements s ON s.sha256 = e.statement \
+                      LEFT JOIN revoked_emergencies v ON v.id = e.id";
 
 fn emergency(row: &Row<'_>) -> Result<Emergency, StoreError> {
     let id = row.text(0)?;
@@ -105,6 +108,7 @@ fn emergency(row: &Row<'_>) -> Result<Emergency, StoreError> {
         signed: statements::signed(row, 3, &row.digest(2)?)?,
         at: Timestamp::from_unix(row.int(5)?),
         review: if row.opt_blob(6)?.is_some() { Some(row.digest(6)?) } else { None },
+        revocation: if row.opt_blob(7)?.is_some() { Some(row.digest(7)?) } else { None },
         id: id.parse().map_err(|_| StoreError::nonsense("emergencies", &id, "id"))?,
     })
 }

@@ -33,12 +33,6 @@ pub fn cut_emergency(tx: &mut Tx<'_>, id: &RequestId, revocation: &Digest) -> Re
     Ok(tx.execute(sql, &[id.as_str().into(), revocation.into()])? == 1)
 }
 
-/// The revocation of broken glass, if there was one.
-pub fn of_emergency(tx: &mut Tx<'_>, id: &RequestId) -> Result<Option<Digest>, StoreError> {
-    let sql = "SELECT revocation FROM revoked_emergencies WHERE id = ?1";
-    tx.first(sql, &[id.as_str().into()], |row| row.digest(0))
-}
-
 /// The number for the next list of revoked certificates: above every earlier one, and no less than the time, so that
 /// hosts take it from a service that was restored from an older copy, too.
 pub fn next_number(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64, StoreError> {

@@ -319,6 +319,9 @@ pub struct EmergencyView {
     pub serial: Serial,
     pub at: Timestamp,
     pub review_open: bool,
+    /// Whether its certificate was revoked.
+    #[serde(default)]
+    pub revoked: bool,
 }
 
 /// The answer to a message of facts.

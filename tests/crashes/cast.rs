@@ -10,8 +10,8 @@ use ssh_jit::domain::key::PublicKey;
 use ssh_jit::domain::names::{InstanceId, PersonName, RequestId};
 use ssh_jit::domain::sshsig::{SshSig, ed25519_wire, signed_blob};
 use ssh_jit::domain::statement::{
-    Approval, BreakGlass, Category, Claim, Decision, Is, Request, Return, Serial, Statement, Version, Withdrawal,
-    to_bytes,
+    Approval, BreakGlass, Category, Claim, Decision, Is, Request, Return, Revocation, Serial, Statement, Target,
+    Version, Withdrawal, to_bytes,
 };
 use ssh_jit::domain::time::{Seconds, Timestamp};
 use ssh_jit::random;
@@ -48,6 +48,7 @@ pub(crate) enum Act {
     Withdraw,
     Claim,
     Return,
+    Revoke,
     BreakGlass,
 }
 
@@ -112,7 +113,7 @@ impl Cast {
         }
         write!(
             policy,
-            "[roles.db-prod]\ndescription = \"PostgreSQL, production\"\nhosts = [\"db1\", \"db2\"]\n\
+            "[duties]\nrevokers = [\"carol\"]\n[roles.db-prod]\ndescription = \"PostgreSQL, production\"\nhosts = [\"db1\", \"db2\"]\n\
              principals = [\"db-prod\"]\nrequesters = [\"sre\"]\napprovers = [\"dba\"]\nmax = \"4h\"\n\
              extensions = [\"permit-pty\"]\n\
              [[emergency_keys]]\nperson = \"alice\"\nkey = \"{}\"\nroles = [\"db-prod\"]\nmax = \"10m\"\n",
@@ -175,6 +176,21 @@ impl Cast {
                     at: now(),
                 };
                 Sent::new(act, "/v1/returns", asked.subject.sign(&given), &asked.request.id, EventKind::Returned)
+            }
+            Act::Revoke => {
+                let asked = known.asked();
+                let revocation = Revocation {
+                    v: Version,
+                    kind: Is,
+                    instance: self.instance.clone(),
+                    person: self.carol.name.clone(),
+                    target: Target::Request(asked.request.id.clone()),
+                    reason: "the laptop was stolen".parse().expect("a reason"),
+                    nonce: random::nonce(),
+                    at: now(),
+                };
+                let sent = self.carol.sign(&revocation);
+                Sent::new(act, "/v1/revocations", sent, &asked.request.id, EventKind::Revoked)
             }
         }
     }

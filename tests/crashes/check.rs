@@ -166,6 +166,7 @@ impl Files {
                 Act::Deny => "denied",
                 Act::Withdraw => "withdrawn",
                 Act::Return => "returned",
+                Act::Revoke => "revoked",
                 _ => continue,
             };
             let state = self.states.get(id.as_str()).map_or("not there", String::as_str);

@@ -69,6 +69,7 @@ pub(crate) fn flows(folder: &Path) -> (Cast, Vec<Flow>) {
         flow("deny", Kind::Serve, &asked, &[Act::Deny]),
         flow("withdraw", Kind::Serve, &asked, &[Act::Withdraw]),
         flow("return", Kind::Serve, &claimed, &[Act::Return]),
+        flow("revoke", Kind::Serve, &claimed, &[Act::Revoke]),
         flow("break-glass", Kind::Serve, &base, &[Act::BreakGlass]),
         flow("life", Kind::Serve, &base, &life),
         flow("checkpoint", Kind::Serve, &full, &[Act::Ask, Act::Deny, Act::Ask, Act::Approve]),

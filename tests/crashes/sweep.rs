@@ -322,7 +322,8 @@ impl Known {
                 continue;
             };
             let code: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
-            let done = ["replayed", "not-pending", "not-approved", "not-active", "denied", "decided-already"];
+            let done =
+                ["replayed", "not-pending", "not-approved", "not-active", "revoked", "denied", "decided-already"];
             let done = code["code"].as_str().is_some_and(|code| done.contains(&code));
             match (acknowledged, status) {
                 (true, 200..300) => wrong.push(format!("spent: {act:?} was taken twice")),

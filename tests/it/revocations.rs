@@ -193,6 +193,8 @@ fn broken_glass_is_revoked_too() {
     assert_eq!(bench.story(before).last().map(String::as_str), Some("revoked"));
     assert_eq!(published(&bench).serials, BTreeSet::from([serial]));
     assert_eq!(ended(revoke(&bench, "carol", json!({"request": first}))), BTreeSet::new(), "once");
+    let shown = bench.get("/v1/emergencies", &bench.session("alice")).ok().json();
+    assert_eq!((&shown[0]["id"], &shown[0]["revoked"]), (&json!(first), &json!(true)));
     bench.advance(60);
     let (second, _) = break_glass();
     assert_eq!(ended(revoke(&bench, "carol", json!({"person": "alice"}))), BTreeSet::from([second]));

@@ -114,6 +114,7 @@ struct Emergency {
     reason: String,
     serial: String,
     at: Timestamp,
+    revoked: bool,
     review: Review,
 }
 
@@ -147,6 +148,7 @@ impl Emergency {
             reason: visible(said.reason.as_str()),
             serial: info.serial.to_string(),
             at: info.at,
+            revoked: info.revoked,
             review: match &info.review {
                 Some(review) => Review::Done {
                     person: review.person.clone(),

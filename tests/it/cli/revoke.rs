@@ -7,6 +7,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use crate::support::between::Between;
 use crate::support::world::{As, Host, World, host_sync};
 use crate::support::{dir, wait_until};
 
@@ -187,6 +190,38 @@ fn it_takes_the_duty_and_one_target() {
 /// The claim itself is refused with the code, when a revocation comes after the client looked.
 #[test]
 fn a_claim_of_what_was_revoked_ends_with_14() {
+    let world = world();
+    let between = Between::before(world.port(), |path, answer| {
+        if path.contains("/wait") {
+            answer["state"] = json!({"name": "approved", "claim_by": "2100-01-01T00:00:00Z"});
+        }
+    });
+    let (carol, alice, url) = (world.as_("carol"), world.as_("alice"), between.url());
+    let id = alice.ask(&["db-prod", "--for", "2h", "--reason", "replica lag after failover", "--server", &url]);
+    carol.run(&["approve", &id]).good();
+    carol.run(&["revoke", &id, "--reason", "not now"]).good();
+    let ran = alice.run(&["login", &id, "--server", &url]);
+    assert_eq!(ran.code, 14, "{ran:?}");
+    assert!(ran.stderr.contains("request: it was revoked; ask again if you still need it"), "{ran:?}");
+}
+
+/// A host believes the machine's CAs, or those that its file names and no others.
+#[test]
+fn a_host_asks_over_https() {
+    let world = World::https();
+    let (_host, folder) = world.synced_host("web1", &["quick"]);
+    let file = folder.join("host.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let (without, _) = text.split_once("ca_certificate").expect("the CA");
+    fs::write(&file, without).unwrap();
+    let ran = world.run(host_sync(&folder, &["--once"]));
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("its certificate is not trusted"), "{ran:?}");
+}
+
+/// And whoever waits for a decision hears of it at once.
+#[test]
+fn waiting_for_what_was_revoked_ends_with_14() {
     let world = world();
     let (carol, alice) = (world.as_("carol"), world.as_("alice"));
     let id = alice.ask(&["db-prod", "--for", "2h", "--reason", "replica lag after failover"]);

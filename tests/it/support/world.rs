@@ -351,7 +351,10 @@ impl World {
         fs::create_dir_all(&folder).expect("a folder");
         let trust = self.as_("alice").run(&["ca", "show", "--json"]).good().stdout;
         let trust: serde_json::Value = serde_json::from_str(&trust).expect("JSON");
-        let text = format!("server = {:?}\ninstance = {}\n", self.url(), trust["instance"]);
+        let mut text = format!("server = {:?}\ninstance = {}\n", self.url(), trust["instance"]);
+        if self.authority.is_some() {
+            writeln!(text, "ca_certificate = \"{}\"", self.path("tls-ca.pem").display()).expect("text");
+        }
         fs::write(folder.join("host.toml"), text).expect("host.toml");
         self.run(host_sync(&folder, &["--once"])).good();
         fs::write(dir.join(user()), principals.join("\n") + "\n").expect("principals");
