@@ -25,8 +25,8 @@ const DAY: i64 = 86_400;
 
 /// Everything that lets somebody in who asks nobody.
 pub fn scan(layout: &Layout, sshd: &Sshd, now: Timestamp) -> Result<Vec<Finding>, HostError> {
-    let lines = sshd_config::lines(layout);
     let common = sshd.settings(None)?;
+    let lines = sshd_config::lines(layout);
     let scan = Scan { layout, lines: &lines, now };
     let mut found = scan.ways(&common, None);
     found.extend(scan.authorities(&common, None));

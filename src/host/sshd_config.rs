@@ -114,12 +114,14 @@ mod tests {
         let write = |path: &str, text: &str| fs::write(layout.at(path), text).unwrap();
         write("/etc/ssh/sshd_config", "# Port 1\n\nInclude sshd_config.d/*.conf\nport=22\nMatch User x\n UsePAM no\n");
         write("/etc/ssh/sshd_config.d/b.conf", "PORT = 24\nMatch User y\nExposeAuthInfo yes\n");
-        write("/etc/ssh/sshd_config.d/a.conf", "X11Forwarding no\nInclude /etc/ssh/sshd_config\n");
+        write("/etc/ssh/sshd_config.d/a.conf", "X11Forwarding no\nInclude /etc/ssh/other\n");
+        write("/etc/ssh/other", "PrintMotd no\n");
         write("/etc/ssh/sshd_config.d/.hidden.conf", "Port 25\n");
         write("/etc/ssh/sshd_config.d/a.conf.old", "Port 26\n");
         let lines = lines(&layout);
         let at = |keyword| first(&lines, keyword).map(|at| at.rsplit('/').next().unwrap().to_owned());
         assert_eq!(at("X11Forwarding").as_deref(), Some("a.conf:1"));
+        assert_eq!(at("PrintMotd").as_deref(), Some("other:1"));
         assert_eq!(at("Port").as_deref(), Some("b.conf:1"), "{lines:#?}");
         assert_eq!((at("UsePAM"), at("ExposeAuthInfo")), (None, None), "for some connections only");
         assert!(lines.iter().any(|line| line.keyword == "usepam" && line.value == "no" && line.in_match));
