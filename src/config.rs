@@ -285,6 +285,22 @@ impl Environment {
     }
 }
 
+/// What is said about a login to whatever runs for it.
+#[derive(Debug, Clone, Default)]
+pub struct LoginEnvironment {
+    /// `SSH_AUTH_INFO_0`, from sshd to PAM: a line for each way in which somebody showed who they are.
+    pub auth_info: Option<String>,
+    /// `SSH_USER_AUTH`, from sshd to the session where it has `ExposeAuthInfo yes`: the file that holds the same.
+    pub user_auth: Option<PathBuf>,
+}
+
+impl LoginEnvironment {
+    /// Reads it.
+    pub fn read() -> Result<Self, ConfigError> {
+        Ok(Self { auth_info: text("SSH_AUTH_INFO_0")?, user_auth: path("SSH_USER_AUTH") })
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 fn path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)

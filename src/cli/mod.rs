@@ -12,6 +12,7 @@ mod ensure;
 mod extend;
 mod facts;
 mod failure;
+mod host;
 mod init;
 mod login;
 mod passkey;
@@ -132,6 +133,9 @@ enum Verb {
     /// The service's public keys
     #[command(subcommand)]
     Ca(ca::Verb),
+    /// What runs on a host, beside its sshd
+    #[command(subcommand)]
+    Host(host::Host),
     /// What works here, and what to do about the rest
     Doctor,
 }
@@ -180,6 +184,7 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Init(args) => init::run(&ui, &args),
         Verb::Serve(args) => serve::run(&ui, &environment, &args),
+        Verb::Host(verb) => host::run(&verb),
         Verb::Policy(verb) if !matches!(verb, policy::Verb::Replay(_)) => policy::run(&ui, &verb),
         verb => {
             let flags = ClientConfig {
@@ -222,6 +227,6 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Ca(verb) => ca::run(context, &verb),
         Verb::Doctor => Ok(doctor::run(context)),
         Verb::Policy(policy::Verb::Replay(args)) => policy::replay::run(context, &args),
-        Verb::Init(_) | Verb::Serve(_) | Verb::Policy(_) => Ok(Exit::Misuse),
+        Verb::Init(_) | Verb::Serve(_) | Verb::Host(_) | Verb::Policy(_) => Ok(Exit::Misuse),
     }
 }

@@ -54,7 +54,8 @@ impl Service {
             let claim = claim.fresh(now.second())?;
             let (service, nonce, id) = (Arc::clone(self), random::bytes(), claim.get().id.clone());
             let origin = Origin { from, tickets: self.tickets_of(&policy, &id, now.second()).await? };
-            let tbs = self.store.write(move |tx| service.planned(tx, &policy, (&claim, ahead, &origin), nonce, now)).await?;
+            let tbs =
+                self.store.write(move |tx| service.planned(tx, &policy, (&claim, ahead, &origin), nonce, now)).await?;
             let certificate = self.keys.user_ca.certify(&tbs)?;
             self.tell(&id, tbs.grant().person(), tbs.grant().role());
             Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })

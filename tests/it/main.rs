@@ -24,6 +24,7 @@ mod races;
 mod refused_decisions;
 mod refused_requests;
 mod routes;
+mod session_ends;
 mod sshsig;
 mod store_faults;
 mod stores;
