@@ -290,14 +290,12 @@ impl Environment {
 pub struct LoginEnvironment {
     /// `SSH_AUTH_INFO_0`, from sshd to PAM: a line for each way in which somebody showed who they are.
     pub auth_info: Option<String>,
-    /// `SSH_USER_AUTH`, from sshd to the session where it has `ExposeAuthInfo yes`: the file that holds the same.
-    pub user_auth: Option<PathBuf>,
 }
 
 impl LoginEnvironment {
     /// Reads it.
     pub fn read() -> Result<Self, ConfigError> {
-        Ok(Self { auth_info: text("SSH_AUTH_INFO_0")?, user_auth: path("SSH_USER_AUTH") })
+        Ok(Self { auth_info: text("SSH_AUTH_INFO_0")? })
     }
 }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use serde::{Deserialize, Serialize};
 
 /// proc(5), `sessionid`: what a process has that never was in an audit session.
 const NO_AUDIT_SESSION: u32 = u32::MAX;
@@ -25,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 40;
 
 /// A process that cannot be mistaken for a later one of the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     /// Its number.
     pub pid: i32,
@@ -45,15 +44,15 @@ struct Stat {
 }
 
 impl Process {
-    /// The sshd of the connection in which this program runs: the nearest one above it.
-    pub fn sshd_above() -> io::Result<Self> {
-        let mut stat = Stat::read(rustix::process::getpid().as_raw_pid())?;
-        while stat.parent > 1 {
-            stat = Stat::read(stat.parent)?;
+    /// The sshd of the connection in which process `pid` runs: itself, or the nearest one above it.
+    pub fn sshd_above(mut pid: i32) -> io::Result<Self> {
+        while pid > 1 {
+            let stat = Stat::read(pid)?;
             // From 9.8 on it is called sshd-session.
             if matches!(stat.name.as_str(), "sshd" | "sshd-session") {
                 return Ok(stat.process);
             }
+            pid = stat.parent;
         }
         Err(io::Error::other("no sshd runs above this program"))
     }

@@ -1,6 +1,7 @@
-//! The begin of a session: PAM, or sshd itself where PAM is off, runs `ssh-jit host session` when somebody has shown
-//! who they are. Whoever came with a certificate of ours gets a watcher beside them, or does not get in.
+//! The begin of a session: PAM, or sshd itself where PAM is off, has `ssh-jit host session` run when somebody has
+//! shown who they are. Whoever came with a certificate of ours gets a watcher beside them, or does not get in.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ssh_key::Certificate;
@@ -30,13 +31,23 @@ const BREAK_GLASS_KEY_ID: &str = "BREAK-GLASS/";
 
 const WRAPPER_TEXT: &str = r#"#!/bin/sh
 # Written by ssh-jit. PAM runs this when a session opens and when it closes; where PAM is off, sshd runs it as its
-# ForceCommand. Who came with a certificate is refused when the helper fails or is missing. Nobody else needs it.
+# ForceCommand. Who came with a certificate is refused unless the helper says that it watches, or that it need not.
+# Nobody else needs it.
 program=@PROGRAM@
+
+admit() {
+    # Comes back when the helper closes its output: it stays, as the watcher.
+    answer=$("$program" host session --above "$PPID" 2>&1 </dev/null &)
+    if [ "$answer" != admitted ]; then
+        printf '%s\n' "${answer:-ssh-jit: this login is refused: $program ended without a word}" >&2
+        exit 1
+    fi
+}
 
 case ${PAM_TYPE-} in
 open_session)
     case ${SSH_AUTH_INFO_0-} in
-    *-cert-v01@openssh.com*) exec "$program" host session ;;
+    *-cert-v01@openssh.com*) admit ;;
     esac
     exit 0
     ;;
@@ -47,11 +58,13 @@ if [ ! -r "${SSH_USER_AUTH-}" ]; then
     echo "ssh-jit: sshd does not say who came: ExposeAuthInfo yes is missing in sshd_config" >&2
     exit 1
 fi
-while read -r line; do
-    case $line in
-    *-cert-v01@openssh.com*) "$program" host session --force-command </dev/null || exit 1 ;;
+while read -r SSH_AUTH_INFO_0; do
+    export SSH_AUTH_INFO_0
+    case $SSH_AUTH_INFO_0 in
+    *-cert-v01@openssh.com*) admit ;;
     esac
 done <"$SSH_USER_AUTH"
+unset SSH_AUTH_INFO_0
 case ${SSH_ORIGINAL_COMMAND-} in
 '') exec "$SHELL" -l ;;
 internal-sftp*)
@@ -73,6 +86,9 @@ pub fn wrapper(program: &Path) -> Result<String, SessionError> {
     }
     Ok(WRAPPER_TEXT.replace("@PROGRAM@", &shown))
 }
+
+/// What the helper says on standard output when the login may go on.
+pub const ADMITTED: &str = "admitted\n";
 
 /// Why a login is refused.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +119,8 @@ pub enum SessionError {
         longest: u64,
     },
     /// Nothing watches over the session.
-    #[error("no watcher started: {0}")]
-    Watcher(String),
+    #[error("nobody watches over it: {0}")]
+    Watcher(#[from] io::Error),
 }
 
 /// The CAs that this host believes.

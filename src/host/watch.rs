@@ -2,19 +2,17 @@
 //! when the connection does. It is its own session, so that what ends the connection does not end the watcher first.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 
 use super::process::{Connection, Process};
-use super::session::{Admitted, SessionError};
+use super::session::Admitted;
 
 /// The list of what is revoked, as sshd's `RevokedKeys` names it, in a host's folder.
 const KRL: &str = "revoked.krl";
@@ -22,93 +20,45 @@ const KRL: &str = "revoked.krl";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many seconds before the end the person is told, the longest first.
 const MARKS: [i64; 2] = [600, 120];
-/// What the watcher says when it has begun.
-const READY: &str = "watching\n";
+/// What the person is told at the end.
+const EXPIRED: &str = "ssh-jit: access ended: the certificate's time is over";
+const REVOKED: &str = "ssh-jit: access ended: the certificate was revoked";
 
-/// What a watcher watches over.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Watch {
-    sshd: Process,
-    /// Algorithm and base64.
-    certificate: String,
-    /// The first second in which the certificate counts no more.
-    ends: Timestamp,
-    /// Where the host keeps what ssh-jit gave it.
-    folder: PathBuf,
+/// A watcher and what it watches over.
+#[derive(Debug)]
+pub struct Watcher {
+    connection: Connection,
+    admitted: Admitted,
+    revocations: Revocations,
 }
 
-/// Why a connection was ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Expired,
-    Revoked,
-}
-
-impl Watch {
-    /// Over the connection of this sshd, opened by this certificate.
-    pub fn new(sshd: Process, admitted: Admitted, folder: &Path) -> Self {
-        Self { sshd, certificate: admitted.certificate, ends: admitted.ends, folder: folder.to_owned() }
-    }
-
-    /// Has `program` (`ssh-jit host watch`) watch, and comes back when it does.
-    pub fn start(&self, program: &mut Command) -> Result<(), SessionError> {
-        let failed = |e: io::Error| SessionError::Watcher(e.to_string());
-        let told = serde_json::to_vec(self).map_err(|e| failed(e.into()))?;
-        program.env_clear().current_dir("/");
-        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = program.spawn().map_err(failed)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(&told).map_err(failed)?;
-        }
-        let mut answer = String::new();
-        if let Some(mut stdout) = child.stdout.take() {
-            stdout.read_to_string(&mut answer).map_err(failed)?;
-        }
-        if answer == READY { Ok(()) } else { Err(SessionError::Watcher("it ended at once".to_owned())) }
-    }
-
-    /// Reads what to watch over from standard input, watches, and returns when the connection is gone.
-    pub fn run(clock: &Clock) -> io::Result<()> {
-        let watch: Self = serde_json::from_reader(io::stdin().lock())?;
+impl Watcher {
+    /// Over the connection of this sshd, opened by this certificate, on a host that keeps its files in `folder`. From
+    /// here on this process is in a session of its own.
+    pub fn begin(sshd: Process, admitted: Admitted, folder: &Path) -> io::Result<Self> {
         rustix::process::setsid()?;
-        let connection = Connection::open(watch.sshd)?;
-        io::stdout().write_all(READY.as_bytes())?;
-        io::stdout().flush()?;
-        close_stdio()?;
-        watch.over(&connection, clock);
-        Ok(())
+        let revocations = Revocations { list: folder.join(KRL), seen: None };
+        Ok(Self { connection: Connection::open(sshd)?, admitted, revocations })
     }
 
-    fn over(&self, connection: &Connection, clock: &Clock) {
-        let mut marks = Marks::new(self.ends.since(clock.now().second()));
-        let mut revocations = Revocations { list: self.folder.join(KRL), seen: None };
+    /// Watches, and returns when the connection is gone.
+    pub fn run(mut self, clock: &Clock) {
+        let left = || self.admitted.ends.since(clock.now().second());
+        let mut marks = Marks::new(left());
         loop {
-            let left = self.ends.since(clock.now().second());
-            let why = if left <= 0 {
-                Some(Why::Expired)
-            } else if revocations.hold(&self.certificate) {
-                Some(Why::Revoked)
-            } else {
-                None
-            };
-            if let Some(why) = why {
-                return connection.end(why.told());
+            let left = left();
+            if left <= 0 {
+                return self.connection.end(EXPIRED);
+            }
+            if self.revocations.hold(&self.admitted.certificate) {
+                return self.connection.end(REVOKED);
             }
             if marks.passed(left) {
-                connection.tell(&warning(self.ends, left));
+                self.connection.tell(&warning(self.admitted.ends, left));
             }
-            if connection.ends_within(LOOK_EVERY) {
+            if self.connection.ends_within(LOOK_EVERY) {
                 return;
             }
-        }
-    }
-}
-
-impl Why {
-    fn told(self) -> &'static str {
-        match self {
-            Self::Expired => "ssh-jit: access ended: the certificate's time is over",
-            Self::Revoked => "ssh-jit: access ended: the certificate was revoked",
         }
     }
 }
@@ -135,6 +85,7 @@ impl Marks {
 }
 
 /// A list of revocations, asked again whenever it was replaced.
+#[derive(Debug)]
 struct Revocations {
     list: PathBuf,
     /// Number, time and length of the file that said no.
@@ -175,8 +126,8 @@ impl Revocations {
     }
 }
 
-/// Nobody is on the other side any more.
-fn close_stdio() -> io::Result<()> {
+/// Leaves standard input and output: whoever waits there goes on.
+pub fn close_stdio() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;

@@ -54,7 +54,7 @@ pub struct StoredEvent {
 impl Service {
     /// The log's head, signed: anew only when the log has grown.
     pub async fn head(&self) -> Result<SignedHead, Error> {
-        let log = self.store.read(|tx| events::frontier(tx)).await?;
+        let log = self.store.read(events::frontier).await?;
         let (size, root) = (log.size(), log.root());
         let mut last = self.head.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(head) = last.as_ref().filter(|head| head.size == size) {

@@ -1,33 +1,35 @@
-//! `ssh-jit host session`: what PAM runs when a session opens.
+//! `ssh-jit host session`: what PAM has run when a session opens.
 
+use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::Command;
 
 use crate::cli::{Exit, Failure};
+use crate::clock::Clock;
 use crate::config::LoginEnvironment;
 use crate::host::process::Process;
-use crate::host::session::{Authorities, FOLDER, SessionError};
-use crate::host::watch::Watch;
+use crate::host::session::{ADMITTED, Authorities, FOLDER, SessionError};
+use crate::host::watch::{Watcher, close_stdio};
 
 /// What `host session` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Run by sshd as its ForceCommand, where PAM is off
-    #[arg(long)]
-    force_command: bool,
+    /// A process of the connection: its sshd, or one below
+    #[arg(long, value_name = "PID")]
+    above: i32,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let login = LoginEnvironment::read()?;
-    let auth_info = match (args.force_command, login.user_auth) {
-        (true, Some(file)) => std::fs::read_to_string(file)?,
-        (true, None) => return Err(Failure::new("SSH_USER_AUTH is not set").hint("ExposeAuthInfo yes in sshd_config")),
-        (false, _) => login.auth_info.unwrap_or_default(),
-    };
+    let auth_info = LoginEnvironment::read()?.auth_info.unwrap_or_default();
     let folder = Path::new(FOLDER);
-    if let Some(admitted) = Authorities::load(folder)?.admit(&auth_info)? {
-        let watch = Watch::new(Process::sshd_above()?, admitted, folder);
-        watch.start(Command::new(std::env::current_exe()?).args(["host", "watch"]))?;
+    let admitted = Authorities::load(folder)?.admit(&auth_info)?;
+    let begin = |admitted| Watcher::begin(Process::sshd_above(args.above)?, admitted, folder);
+    let watcher = admitted.map(begin).transpose().map_err(SessionError::Watcher)?;
+    // Whoever waits for this word goes on when nobody is left to say more.
+    io::stdout().write_all(ADMITTED.as_bytes())?;
+    io::stdout().flush()?;
+    close_stdio()?;
+    if let Some(watcher) = watcher {
+        watcher.run(&Clock::System);
     }
     Ok(Exit::Done)
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use ssh_jit::clock::Clock;
 use ssh_jit::host::session::{PAM_LINE, WITHOUT_PAM, wrapper};
 use ssh_key::certificate::Builder;
@@ -34,8 +35,8 @@ id jit >/dev/null 2>&1 || useradd -u "$uid" -m -s /bin/bash -p '*' jit
 exec "$@"
 "#;
 
-/// Numbers of accounts, so that the processes of one machine are not taken for another's.
-static UID: AtomicU32 = AtomicU32::new(61_200);
+/// How many machines this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// How sshd learns that it should run the helper.
 #[derive(Clone, Copy, PartialEq)]
@@ -83,7 +84,8 @@ impl Machine {
             keygen(dir.path(), key, "ed25519");
         }
         run(tool("cp").args(["-a", "/etc"]).arg(dir.path()));
-        let uid = UID.fetch_add(1, Ordering::Relaxed);
+        // So that the processes of one machine are not taken for another's, of another test run included.
+        let uid = 100_000 + std::process::id() * 16 + MADE.fetch_add(1, Ordering::Relaxed);
         configure(dir.path(), way);
         let enter = dir.path().join("enter");
         write(&enter, ENTER, 0o755);
@@ -168,9 +170,21 @@ impl Machine {
             let arguments = fs::read_to_string(path.join("cmdline")).ok()?;
             let own =
                 fs::metadata(path.join("root/etc/ssh")).ok()?.ino() == fs::metadata(self.path("etc/ssh")).ok()?.ino();
-            (own && arguments.ends_with("host\0watch\0")).then_some(pid)
+            (own && arguments.contains("host\0session\0")).then_some(pid)
         };
         fs::read_dir("/proc").expect("/proc").filter_map(|entry| exe(entry.ok()?)).collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // What was left running by sessions that nobody watched.
+        for line in self.processes().lines() {
+            let pid = line.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+            pid.into_iter().for_each(|pid| {
+                let _ = kill_process(pid, Signal::KILL);
+            });
+        }
     }
 }
 
