@@ -197,3 +197,6 @@ impl Authorities {
         Ok(Some(Admitted { certificate: line.to_owned(), ends: Timestamp::from_unix(ends) }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,8 +184,10 @@ fn what_detached_itself_ends_and_another_login_stays() {
     let mut other = machine.session("other", ssh(&plain).args(["jit", "setsid -f sleep 4712; echo in; sleep 3600; :"]));
     other.wait_for("in");
     let (config, end) = machine.issue("short", &Issue { window: (-5, 6), ..Issue::default() });
-    let detach = "setsid -f sleep 4711; echo in; cat /proc/self/sessionid; echo .; sleep 3600; :";
-    let mut session = machine.session("exec", ssh(&config).args(["jit", detach]));
+    // It hears nothing of what asks it to end.
+    let deaf = "setsid -f sh -c 'trap \"\" HUP TERM; sleep 4711; :'";
+    let detach = format!("{deaf}; echo in; cat /proc/self/sessionid; echo .; sleep 3600; :");
+    let mut session = machine.session("exec", ssh(&config).args(["jit", &detach]));
     session.wait_for(".");
     if session.said().contains(&u32::MAX.to_string()) {
         eprintln!("SKIPPED: this kernel gives logins no audit session");
@@ -195,6 +197,27 @@ fn what_detached_itself_ends_and_another_login_stays() {
     all_end_at(end, std::slice::from_mut(&mut session));
     wait_until(|| !machine.processes().contains("sleep 4711"), || machine.processes());
     assert!(machine.processes().contains("sleep 4712") && other.lives(), "{}", machine.processes());
+}
+
+/// H11: where logins get no audit session of their own, all of them are in that of whoever started sshd. They stay.
+#[test]
+fn an_audit_session_of_others_is_not_ended() {
+    let Some(machine) = Machine::start(Way::PamByHand) else { return };
+    let (config, end) = machine.issue("short", &Issue { window: (-5, 6), ..Issue::default() });
+    let plain = machine.allow_plain_key();
+    let mut other =
+        machine.session("other", ssh(&plain).args(["jit", "cat /proc/self/sessionid; echo .; sleep 3600; :"]));
+    other.wait_for(".");
+    if other.said().contains(&u32::MAX.to_string()) {
+        eprintln!("SKIPPED: this kernel has no audit sessions");
+        return;
+    }
+    let mut session = machine.session("exec", ssh(&config).args(["jit", "echo in; sleep 3600; :"]));
+    session.wait_for("in");
+    all_end_at(end, std::slice::from_mut(&mut session));
+    wait_until(|| machine.watchers().is_empty(), || "the watcher stays".to_owned());
+    assert!(other.lives(), "another login was ended");
+    assert!(output(ssh(&plain).args(["jit", "true"])).status.success(), "sshd was ended");
 }
 
 /// H11: a certificate on a list that was replaced ends what it opened, and the person is told; others stay.

@@ -24,8 +24,9 @@ use crate::support::{dir, output, run, tool};
 /// which is not the same as being locked.
 const ENTER: &str = r#"#!/bin/sh
 set -e
-dir=$1 program=$2 uid=$3
-shift 3
+dir=$1 program=$2 uid=$3 login=$4
+shift 4
+[ "$login" = none ] || echo "$login" >/proc/self/loginuid || true
 mount --bind "$dir/etc" /etc
 for empty in /run /var/log /home /var/lib; do mount -t tmpfs -o mode=755 tmpfs "$empty"; done
 mkdir -m 755 /run/sshd
@@ -43,6 +44,8 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 pub(super) enum Way {
     /// By PAM.
     Pam,
+    /// By PAM without pam_loginuid, in an sshd that somebody started in their own login.
+    PamByHand,
     /// Not at all.
     Unwatched,
     /// By a ForceCommand, with PAM off.
@@ -91,7 +94,8 @@ impl Machine {
         write(&enter, ENTER, 0o755);
         let text = |path: &Path| path.display().to_string();
         let program = env!("CARGO_BIN_EXE_ssh-jit");
-        let words = ["unshare", "-m", &text(&enter), &text(dir.path()), program, &uid.to_string()];
+        let login = if way == Way::PamByHand { "0" } else { "none" };
+        let words = ["unshare", "-m", &text(&enter), &text(dir.path()), program, &uid.to_string(), login];
         let sshd = Sshd::start_within(&words, dir.path(), &sshd_config(way));
         Some(Self { sshd, dir, uid })
     }
@@ -265,16 +269,20 @@ fn configure(dir: &Path, way: Way) {
     write(&folder.join("principals/jit"), "db-prod\n", 0o644);
     write(&folder.join("session"), &wrapper(Path::new("/run/ssh-jit")).expect("a wrapper"), 0o755);
     run(tool("ssh-keygen").args(["-q", "-k", "-f"]).arg(folder.join("revoked.krl")));
-    if way == Way::Pam {
+    if matches!(way, Way::Pam | Way::PamByHand) {
         let pam = dir.join("etc/pam.d/sshd");
-        let lines = fs::read_to_string(&pam).expect("PAM's file for sshd");
+        let mut lines = fs::read_to_string(&pam).expect("PAM's file for sshd");
+        if way == Way::PamByHand {
+            lines =
+                lines.lines().filter(|line| !line.contains("pam_loginuid")).map(|line| format!("{line}\n")).collect();
+        }
         fs::write(&pam, format!("{PAM_LINE}\n{lines}")).expect("PAM's file for sshd");
     }
 }
 
 fn sshd_config(way: Way) -> String {
     let own = match way {
-        Way::Pam | Way::Unwatched => "UsePAM yes\n",
+        Way::Pam | Way::PamByHand | Way::Unwatched => "UsePAM yes\n",
         Way::ForceCommand => WITHOUT_PAM,
     };
     format!(
