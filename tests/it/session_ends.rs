@@ -128,7 +128,7 @@ fn nothing_is_left(machine: &Machine) {
     );
 }
 
-/// H10: every kind of session, and the forward that runs no command, end with the certificate, and so does the
+/// Every kind of session, and the forward that runs no command, end with the certificate, and so does the
 /// connection.
 #[test]
 fn every_kind_of_session_ends_with_its_certificate() {
@@ -163,7 +163,7 @@ fn without_the_helper_sessions_live_on() {
     assert!(carries(local));
 }
 
-/// H10: where PAM is off, the same for everything that runs a command; forwarding is refused there.
+/// Where PAM is off, the same for everything that runs a command; forwarding is refused there.
 #[test]
 fn without_pam_a_forced_command_ends_sessions() {
     let Some(machine) = Machine::start(Way::ForceCommand) else { return };
@@ -175,7 +175,7 @@ fn without_pam_a_forced_command_ends_sessions() {
     all_end_at(end, &mut all);
 }
 
-/// H10: a session that detached itself, and left the tree of its sshd, ends with the login; another login of the same
+/// A session that detached itself, and left the tree of its sshd, ends with the login; another login of the same
 /// account stays.
 #[test]
 fn what_detached_itself_ends_and_another_login_stays() {
@@ -199,7 +199,7 @@ fn what_detached_itself_ends_and_another_login_stays() {
     assert!(machine.processes().contains("sleep 4712") && other.lives(), "{}", machine.processes());
 }
 
-/// H11: where logins get no audit session of their own, all of them are in that of whoever started sshd. They stay.
+/// Where logins get no audit session of their own, all of them are in that of whoever started sshd. They stay.
 #[test]
 fn an_audit_session_of_others_is_not_ended() {
     let Some(machine) = Machine::start(Way::PamByHand) else { return };
@@ -220,7 +220,7 @@ fn an_audit_session_of_others_is_not_ended() {
     assert!(output(ssh(&plain).args(["jit", "true"])).status.success(), "sshd was ended");
 }
 
-/// H11: a certificate on a list that was replaced ends what it opened, and the person is told; others stay.
+/// A certificate on a list that was replaced ends what it opened, and the person is told; others stay.
 #[test]
 fn a_revoked_certificate_ends_what_it_opened() {
     let Some(machine) = Machine::start(Way::Pam) else { return };
@@ -272,7 +272,7 @@ fn the_person_is_told_before_the_end() {
     assert!(pty.lives());
 }
 
-/// H12: without its helper a certificate opens nothing; whoever comes without a certificate, or with another CA's, gets
+/// Without its helper a certificate opens nothing; whoever comes without a certificate, or with another CA's, gets
 /// in all the same.
 #[test]
 fn without_its_helper_a_certificate_opens_nothing() {
@@ -300,7 +300,7 @@ fn without_its_helper_a_certificate_opens_nothing() {
     assert!(!admits(&config) && admits(&plain), "without its CAs the helper knows no certificate of ours");
 }
 
-/// H13: what the service never signs opens nothing, whoever signed it.
+/// What the service never signs opens nothing, whoever signed it.
 #[test]
 fn what_is_longer_than_the_service_signs_opens_nothing() {
     let Some(machine) = Machine::start(Way::Pam) else { return };

@@ -101,7 +101,7 @@ fn what_cannot_be_read_is_refused() {
     assert_eq!(refused(&Made { kind: CertType::Host, ..Made::default() }.told()), "the certificate is not a person's");
 }
 
-/// H12: the service signs nothing that is longer, so nothing that is longer is its.
+/// The service signs nothing that is longer, so nothing that is longer is its.
 #[test]
 fn lengths_have_a_limit_for_each_path() {
     let usual = Made::default().key_id;
