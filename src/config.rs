@@ -290,12 +290,21 @@ impl Environment {
 pub struct LoginEnvironment {
     /// `SSH_AUTH_INFO_0`, from sshd to PAM: a line for each way in which somebody showed who they are.
     pub auth_info: Option<String>,
+    /// The account: `PAM_USER`, or `USER` where sshd itself runs what reads this.
+    pub account: Option<String>,
+    /// Where it came from: `PAM_RHOST`, or the first word of `SSH_CONNECTION`.
+    pub source: Option<String>,
 }
 
 impl LoginEnvironment {
     /// Reads it.
     pub fn read() -> Result<Self, ConfigError> {
-        Ok(Self { auth_info: text("SSH_AUTH_INFO_0")? })
+        let connection = text("SSH_CONNECTION")?.and_then(|text| text.split(' ').next().map(str::to_owned));
+        Ok(Self {
+            auth_info: text("SSH_AUTH_INFO_0")?,
+            account: text("PAM_USER")?.or(text("USER")?),
+            source: text("PAM_RHOST")?.or(connection),
+        })
     }
 }
 

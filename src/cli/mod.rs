@@ -184,7 +184,7 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Init(args) => init::run(&ui, &args),
         Verb::Serve(args) => serve::run(&ui, &environment, &args),
-        Verb::Host(verb) => host::run(&verb),
+        Verb::Host(host::Host::Session(args)) => host::session::run(&args),
         Verb::Policy(verb) if !matches!(verb, policy::Verb::Replay(_)) => policy::run(&ui, &verb),
         verb => {
             let flags = ClientConfig {
@@ -225,8 +225,9 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Receipt(args) => receipt::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Ca(verb) => ca::run(context, &verb),
+        Verb::Host(verb) => host::run(context, &verb),
         Verb::Doctor => Ok(doctor::run(context)),
         Verb::Policy(policy::Verb::Replay(args)) => policy::replay::run(context, &args),
-        Verb::Init(_) | Verb::Serve(_) | Verb::Host(_) | Verb::Policy(_) => Ok(Exit::Misuse),
+        Verb::Init(_) | Verb::Serve(_) | Verb::Policy(_) => Ok(Exit::Misuse),
     }
 }

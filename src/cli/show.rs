@@ -4,6 +4,7 @@ use crate::domain::event::Event;
 use crate::domain::names::HostName;
 use crate::domain::text::visible;
 use crate::domain::time::{Seconds, Timestamp};
+use crate::domain::usage;
 use crate::wire::{RequestView, StateView};
 
 use super::person::{Person, request_id};
@@ -64,6 +65,18 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     for decision in &view.decisions {
         let comment = visible(decision.comment.as_str());
         ui.out(format_args!("  {} by {} for {} \"{comment}\"", decision.decision, decision.person, decision.seconds));
+    }
+    if let Some(uses) = &view.uses {
+        ui.out(format_args!("  {}", usage::summary(uses, now)));
+        for used in uses {
+            ui.out(format_args!(
+                "    {} as {} from {}, {}",
+                used.host,
+                visible(&used.account),
+                visible(&used.source),
+                time(used.began, now)
+            ));
+        }
     }
     for event in &view.events {
         ui.out(format_args!("  {}  {}", time(event.at.second(), now), story(event)));

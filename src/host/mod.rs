@@ -3,4 +3,5 @@
 
 pub mod process;
 pub mod session;
+pub mod usage;
 pub mod watch;

@@ -10,9 +10,11 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
-use crate::service::{ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent};
+use crate::service::{
+    Alarm, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, RoleInfo, StoredEvent,
+};
 use crate::wire::{
-    Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, PasskeyView,
+    AlarmView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, PasskeyView,
     ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RoleView, TermsView,
 };
 
@@ -61,6 +63,7 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         from: info.peer,
         approvers: info.approvers.clone(),
         decisions: info.decisions.iter().map(decision).collect(),
+        uses: info.uses.clone(),
         events,
     }
 }
@@ -185,4 +188,8 @@ fn message(delivery: &Delivery) -> ProvenMessage {
 /// Leaves are JSON, and so UTF-8.
 fn text(leaf: &[u8]) -> String {
     String::from_utf8_lossy(leaf).into_owned()
+}
+
+pub(super) fn alarm(alarm: Alarm) -> AlarmView {
+    AlarmView { used: alarm.seen, serial: alarm.serial.to_string(), key_id: alarm.key_id }
 }

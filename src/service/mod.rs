@@ -22,6 +22,7 @@ mod reviews;
 mod sessions;
 mod sweep;
 mod tickets;
+mod uses;
 mod waiters;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -60,6 +61,7 @@ pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
 pub use sessions::{Caller, Holder, Opened};
+pub use uses::Alarm;
 pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.

@@ -12,10 +12,11 @@ use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{Approval, BreakGlass, Request, Review, Serial};
 use crate::domain::time::{Patience, Timestamp};
+use crate::domain::usage::Seen;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::store::requests::{self, Filter, Scope, Stored};
-use crate::store::{StoreError, Tx, certificates, emergencies, facts, passkeys, statements};
+use crate::store::{StoreError, Tx, certificates, emergencies, facts, passkeys, statements, uses};
 
 use super::cases::terms;
 use super::circumstances::{Around, Origin};
@@ -59,6 +60,9 @@ pub struct RequestInfo {
     pub extended: Option<Extended>,
     /// What extends it, the newest first; only where one request is read.
     pub extended_by: Vec<RequestId>,
+    /// The connections that its certificate opened; only where one request is read, it has a certificate, and hosts
+    /// say such things.
+    pub uses: Option<Vec<Seen>>,
 }
 
 impl RequestInfo {
@@ -219,6 +223,7 @@ impl Service {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
                 let asked = stored.signed.claims()?;
                 let links = (extensions::extended(tx, &asked, now)?, extensions::extended_by(tx, &asked)?);
+                let links = (links.0, links.1, uses::of_request(tx, &wanted)?);
                 Ok::<_, Error>((stored, crate::store::events::of_request(tx, &wanted)?, links))
             })
             .await?;
@@ -229,7 +234,9 @@ impl Service {
             self.tickets(&policy, &info.request, self.now().second()).await;
             info = self.info_of(&policy, stored)?;
         }
-        (info.extended, info.extended_by) = links;
+        let uses;
+        (info.extended, info.extended_by, uses) = links;
+        info.uses = (info.state.serial().is_some() && !(uses.is_empty() && policy.hosts().is_empty())).then_some(uses);
         if !may_see(&policy, caller, &info) {
             return Err(Refusal::UnknownRequest.into());
         }
@@ -347,6 +354,7 @@ impl Service {
             peer: stored.peer,
             extended: None,
             extended_by: Vec::new(),
+            uses: None,
             request,
             signed: stored.signed,
         })

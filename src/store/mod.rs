@@ -11,6 +11,7 @@ pub mod passkeys;
 pub mod requests;
 pub mod sessions;
 pub mod statements;
+pub mod uses;
 
 mod migrations;
 mod sqlite;

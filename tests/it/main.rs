@@ -30,6 +30,7 @@ mod store_faults;
 mod stores;
 mod support;
 mod tickets;
+mod uses;
 mod verified;
 mod web;
 mod web_acts;

@@ -1,7 +1,7 @@
 //! Sessions end when their certificates do, whatever kind they are: on a real sshd, with PAM, as root, for an account
 //! that is not root. Beside it the same without the helper, where everything lives on.
 
-mod machine;
+pub(crate) mod machine;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -7,7 +7,8 @@ use crate::cli::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config::LoginEnvironment;
 use crate::host::process::Process;
-use crate::host::session::{ADMITTED, Authorities, FOLDER, SessionError};
+use crate::host::session::{ADMITTED, Admitted, Authorities, FOLDER, SessionError};
+use crate::host::usage;
 use crate::host::watch::{Watcher, close_stdio};
 
 /// What `host session` takes.
@@ -18,18 +19,28 @@ pub(in crate::cli) struct Args {
     above: i32,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let auth_info = LoginEnvironment::read()?.auth_info.unwrap_or_default();
-    let folder = Path::new(FOLDER);
-    let admitted = Authorities::load(folder)?.admit(&auth_info)?;
-    let begin = |admitted| Watcher::begin(Process::sshd_above(args.above)?, admitted, folder);
-    let watcher = admitted.map(begin).transpose().map_err(SessionError::Watcher)?;
+pub(in crate::cli) fn run(args: &Args) -> Result<Exit, Failure> {
+    let login = LoginEnvironment::read()?;
+    let (folder, clock) = (Path::new(FOLDER), Clock::System);
+    let admitted = Authorities::load(folder)?.admit(login.auth_info.as_deref().unwrap_or_default())?;
+    let begin = |admitted: Admitted| {
+        let sshd = Process::sshd_above(args.above)?;
+        let (account, source) = (login.account.unwrap_or_default(), login.source.unwrap_or_default());
+        let connection = usage::connection(sshd, &admitted, &account, &source, clock.now().second());
+        Ok((connection, Watcher::begin(sshd, admitted, folder)?))
+    };
+    let begun = admitted.map(begin).transpose().map_err(SessionError::Watcher)?;
     // Whoever waits for this word goes on when nobody is left to say more.
     io::stdout().write_all(ADMITTED.as_bytes())?;
     io::stdout().flush()?;
     close_stdio()?;
-    if let Some(watcher) = watcher {
-        watcher.run(&Clock::System);
+    if let Some((mut connection, watcher)) = begun {
+        let spool = Path::new(usage::FOLDER);
+        // A full disk ends no session. Where PAM is off, this is not root, and remembers nothing.
+        let _ = usage::remember(spool, &connection);
+        watcher.run(&clock);
+        connection.ended = Some(clock.now().second());
+        let _ = usage::remember(spool, &connection);
     }
     Ok(Exit::Done)
 }

@@ -1,5 +1,5 @@
 //! A machine with accounts and PAM, without touching this one: a mount namespace in which `/etc` is a copy, and
-//! `/home`, `/run` and `/var/log` are empty. Its sshd is Debian's, run as root.
+//! `/home`, `/run`, `/var/lib` and `/var/log` are empty. Its sshd is Debian's, run as root.
 
 use std::fs::{self, File, Permissions};
 use std::net::TcpStream;
@@ -28,7 +28,9 @@ dir=$1 program=$2 uid=$3 login=$4
 shift 4
 [ "$login" = none ] || echo "$login" >/proc/self/loginuid || true
 mount --bind "$dir/etc" /etc
-for empty in /run /var/log /home /var/lib; do mount -t tmpfs -o mode=755 tmpfs "$empty"; done
+mkdir -p "$dir/lib"
+mount --bind "$dir/lib" /var/lib
+for empty in /run /var/log /home; do mount -t tmpfs -o mode=755 tmpfs "$empty"; done
 mkdir -m 755 /run/sshd
 touch /run/ssh-jit
 mount --bind "$program" /run/ssh-jit
@@ -41,7 +43,7 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// How sshd learns that it should run the helper.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// By PAM.
     Pam,
     /// By PAM without pam_loginuid, in an sshd that somebody started in their own login.
@@ -52,19 +54,19 @@ pub(super) enum Way {
     ForceCommand,
 }
 
-pub(super) struct Machine {
-    pub(super) sshd: Sshd,
+pub(crate) struct Machine {
+    pub(crate) sshd: Sshd,
     dir: TempDir,
     uid: u32,
 }
 
 /// What a certificate holds that matters here.
-pub(super) struct Issue<'a> {
-    pub(super) ca: &'a str,
-    pub(super) serial: u64,
-    pub(super) key_id: &'a str,
+pub(crate) struct Issue<'a> {
+    pub(crate) ca: &'a str,
+    pub(crate) serial: u64,
+    pub(crate) key_id: &'a str,
     /// Seconds from now.
-    pub(super) window: (i64, i64),
+    pub(crate) window: (i64, i64),
 }
 
 impl Default for Issue<'_> {
@@ -75,7 +77,7 @@ impl Default for Issue<'_> {
 
 impl Machine {
     /// `None`, and a line that says why, where such a machine cannot be had.
-    pub(super) fn start(way: Way) -> Option<Self> {
+    pub(crate) fn start(way: Way) -> Option<Self> {
         if let Some(lack) = lack() {
             eprintln!("SKIPPED: sessions on a machine with accounts and PAM: {lack}");
             return None;
@@ -100,18 +102,18 @@ impl Machine {
         Some(Self { sshd, dir, uid })
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A file in the folder that ssh-jit has on a host.
-    pub(super) fn host_file(&self, name: &str) -> PathBuf {
+    pub(crate) fn host_file(&self, name: &str) -> PathBuf {
         self.path("etc/ssh/ssh-jit").join(name)
     }
 
     /// Writes a certificate, and an ssh_config that shows it; gives the configuration and the certificate's last
     /// moment.
-    pub(super) fn issue(&self, name: &str, issue: &Issue<'_>) -> (PathBuf, i64) {
+    pub(crate) fn issue(&self, name: &str, issue: &Issue<'_>) -> (PathBuf, i64) {
         let now = Clock::System.now().second().unix();
         let (after, before) = (now + issue.window.0, now + issue.window.1);
         let key = PublicKey::read_openssh_file(&self.path("subject.pub")).expect("a public key");
@@ -131,7 +133,7 @@ impl Machine {
     }
 
     /// An ssh_config for the host `jit`.
-    pub(super) fn client(&self, name: &str, line: &str) -> PathBuf {
+    pub(crate) fn client(&self, name: &str, line: &str) -> PathBuf {
         let (port, dir) = (self.sshd.port, self.dir.path().display());
         let host_key = public_line(&self.path("sshd_host_key"));
         fs::write(self.path("known_hosts"), format!("jit-test {host_key}\n")).expect("known hosts");
@@ -145,13 +147,13 @@ impl Machine {
     }
 
     /// Lets the subject key in without a certificate.
-    pub(super) fn allow_plain_key(&self) -> PathBuf {
+    pub(crate) fn allow_plain_key(&self) -> PathBuf {
         fs::copy(self.path("subject.pub"), self.path("etc/ssh/plain")).expect("authorized keys");
         self.client("plain", "")
     }
 
     /// A command that goes on, with its output in a file.
-    pub(super) fn session(&self, name: &str, command: &mut Command) -> Session {
+    pub(crate) fn session(&self, name: &str, command: &mut Command) -> Session {
         let out = self.path(&format!("{name}.out"));
         let file = File::create(&out).expect("a file for output");
         let errors = file.try_clone().expect("the same file");
@@ -161,13 +163,13 @@ impl Machine {
     }
 
     /// Processes of the account, as `ps` shows them.
-    pub(super) fn processes(&self) -> String {
+    pub(crate) fn processes(&self) -> String {
         let shown = output(tool("ps").args(["-o", "pid,args", "--no-headers", "-u", &self.uid.to_string()]));
         String::from_utf8_lossy(&shown.stdout).into_owned()
     }
 
     /// The numbers of the watchers over this machine's connections.
-    pub(super) fn watchers(&self) -> Vec<u32> {
+    pub(crate) fn watchers(&self) -> Vec<u32> {
         let exe = |entry: fs::DirEntry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let path = entry.path();
@@ -193,29 +195,29 @@ impl Drop for Machine {
 }
 
 /// A client that runs. Ends with the value.
-pub(super) struct Session {
-    pub(super) name: String,
-    pub(super) child: Child,
+pub(crate) struct Session {
+    pub(crate) name: String,
+    pub(crate) child: Child,
     out: PathBuf,
 }
 
 impl Session {
-    pub(super) fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.out).expect("its output")).into_owned()
     }
 
-    pub(super) fn lives(&mut self) -> bool {
+    pub(crate) fn lives(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
     #[track_caller]
-    pub(super) fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         self.wait_until(|session| session.said().contains(text));
         assert!(self.said().contains(text), "{}: it ended without {text:?}: {}", self.name, self.said());
     }
 
     /// Whether the port of a forward is open, once that is decided.
-    pub(super) fn is_up(&mut self, port: u16) -> bool {
+    pub(crate) fn is_up(&mut self, port: u16) -> bool {
         let open = || TcpStream::connect(("127.0.0.1", port)).is_ok();
         self.wait_until(|_| open());
         open()

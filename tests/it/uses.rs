@@ -1,0 +1,207 @@
+//! What certificates were used for: hosts say it, and a certificate that was made behind the service's back shows itself
+//! at its first use.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::session_ends::machine::{Issue, Machine, Way};
+use crate::support::openssh::public_line;
+use crate::support::service::{Answer, Asked, Bench, Key, policy, with};
+use crate::support::world::World;
+use crate::support::{run, tool, wait_until};
+
+const NAMESPACE: &str = "use@ssh-jit";
+
+fn bench() -> Bench {
+    let mut bench = Bench::unstarted();
+    let hosts = ["db1", "db2"].map(|host| format!("[hosts.{host}]\nkeys = [{:?}]\n", Key::of(host).line()));
+    bench.start(&(policy() + &hosts.concat())).expect("a service that starts");
+    bench
+}
+
+fn active(bench: &Bench) -> (Asked, String) {
+    let asked = bench.ask("alice", "web", &json!({}));
+    bench.approve("carol", &asked).ok();
+    let certificate = bench.claim(&asked).certificate();
+    (asked, certificate)
+}
+
+/// What db1 says about one of its connections.
+fn stated(bench: &Bench, certificate: &str) -> Value {
+    let instance = bench.service().trust().instance.clone();
+    json!({
+        "v": 1, "kind": "use", "instance": instance, "host": "db1", "at": bench.at(0),
+        "connection": {
+            "session": format!("SHA256:{}", "A".repeat(43)), "certificate": certificate, "account": "postgres",
+            "source": "192.0.2.7", "began": bench.at(-60), "ended": null,
+        },
+    })
+}
+
+fn says(bench: &Bench, key: &str, stated: &Value) -> Answer {
+    let text = stated.to_string();
+    bench.post("/v1/uses", &text, &Key::of(key).sign(NAMESPACE, text.as_bytes()))
+}
+
+fn uses(bench: &Bench, asked: &Asked) -> Value {
+    bench.get(&format!("/v1/requests/{}", asked.id), &bench.session("alice")).ok().json()["uses"].clone()
+}
+
+#[test]
+fn a_use_is_noted_once_and_so_is_its_end() {
+    let bench = bench();
+    let (asked, certificate) = active(&bench);
+    assert_eq!(uses(&bench, &asked), json!([]), "never used");
+    let before = bench.events().len();
+    let begun = stated(&bench, &certificate);
+    assert_eq!(says(&bench, "db1", &begun).ok().json(), json!({"known": true}));
+    assert_eq!(says(&bench, "db1", &begun).ok().json(), json!({"known": true}));
+    let ended = {
+        let mut ended = begun.clone();
+        ended["connection"]["ended"] = json!(bench.at(-1));
+        ended
+    };
+    says(&bench, "db1", &ended).ok();
+    let expected = json!([{
+        "host": "db1", "account": "postgres", "source": "192.0.2.7", "began": bench.at(-60), "ended": bench.at(-1),
+    }]);
+    assert_eq!(uses(&bench, &asked), expected);
+    let story = bench.story(before);
+    assert_eq!(story.iter().filter(|event| event.starts_with("used")).collect::<Vec<_>>(), ["used (postgres on db1)"]);
+}
+
+/// Whoever is no host of the policy says nothing, and a host speaks for itself alone, now, and of certificates of ours.
+#[test]
+fn words_that_are_not_heard() {
+    let bench = bench();
+    let (asked, certificate) = active(&bench);
+    let good = stated(&bench, &certificate);
+    let other = Key::of("other CA");
+    let foreign = {
+        let mut blob =
+            ssh_key::Certificate::from_openssh(&certificate).expect("a certificate").to_bytes().expect("bytes");
+        let last = blob.len() - 1;
+        blob[last] ^= 1;
+        ssh_key::Certificate::from_bytes(&blob).expect("a certificate").to_openssh().expect("a line")
+    };
+    let connection = |field: &str, value: &str| {
+        let mut changed = good.clone();
+        changed["connection"][field] = json!(value);
+        changed
+    };
+    let table = [
+        ("unknown-host-key", "mallory", good.clone()),
+        ("unknown-host-key", "alice", good.clone()),
+        ("unknown-host-key", "db2", good.clone()),
+        ("unknown-host-key", "db1", with(good.clone(), &json!({"host": "db2"}))),
+        ("unknown-host-key", "db1", with(good.clone(), &json!({"host": "db3"}))),
+        ("other-instance", "db1", with(good.clone(), &json!({"instance": "00000000000000000000000000000000"}))),
+        ("stale", "db1", with(good.clone(), &json!({"at": bench.at(-61)}))),
+        ("future", "db1", with(good.clone(), &json!({"at": bench.at(6)}))),
+        ("malformed", "db1", with(good.clone(), &json!({"more": 1}))),
+        ("malformed", "db1", connection("account", "a\u{202e}b")),
+        ("malformed", "db1", connection("source", &"a".repeat(256))),
+        ("malformed", "db1", connection("certificate", "ssh-ed25519-cert-v01@openssh.com AAAA")),
+        ("foreign-certificate", "db1", connection("certificate", &foreign)),
+    ];
+    for (code, key, stated) in table {
+        assert_eq!(says(&bench, key, &stated).code(), code, "{key}: {stated}");
+    }
+    let text = good.to_string();
+    for signature in [Key::of("db1").sign("session@ssh-jit", text.as_bytes()), Key::of("db1").sign(NAMESPACE, b"{}")] {
+        assert_eq!(bench.post("/v1/uses", &text, &signature).code(), "bad-signature");
+    }
+    assert_eq!(uses(&bench, &asked), json!([]));
+    assert_eq!(other.public().algorithm(), "ssh-ed25519");
+}
+
+/// A certificate that differs from the recorded one in anything is not the recorded one, whatever its serial.
+#[test]
+fn what_the_log_does_not_know_is_an_alarm() {
+    let bench = bench();
+    let (asked, certificate) = active(&bench);
+    let ca = ssh_key::PrivateKey::read_openssh_file(&bench.folder().join("ca-keys/user-ca")).expect("a CA key");
+    let real = ssh_key::Certificate::from_openssh(&certificate).expect("a certificate");
+    let mut serials = Vec::new();
+    for (serial, principal) in [(real.serial(), "root"), (real.serial() + 1000, "www"), (u64::MAX, "www"), (0, "www")] {
+        let mut builder = ssh_key::certificate::Builder::new(
+            vec![1; 32],
+            real.public_key().clone(),
+            real.valid_after(),
+            real.valid_before(),
+        )
+        .expect("a certificate");
+        builder.serial(serial).expect("a serial").key_id(real.key_id()).expect("a key id");
+        builder.valid_principal(principal).expect("a principal");
+        let line = builder.sign(&ca).expect("a signature").to_openssh().expect("a line");
+        let mut stated = stated(&bench, &line);
+        let digit = char::from(b'B' + u8::try_from(serials.len()).expect("a few"));
+        stated["connection"]["session"] = json!(format!("SHA256:{}A", digit.to_string().repeat(42)));
+        assert_eq!(says(&bench, "db1", &stated).ok().json(), json!({"known": false}), "{serial}");
+        serials.push(serial.to_string());
+    }
+    let alarms = bench.get("/v1/alarms", &bench.session("olga")).ok().json();
+    let mut told: Vec<&str> = alarms.as_array().expect("alarms").iter().filter_map(|a| a["serial"].as_str()).collect();
+    told.sort_unstable();
+    serials.sort_unstable();
+    assert_eq!(told, serials);
+    assert_eq!(bench.events().iter().filter(|event| event.kind.to_string() == "unknown-certificate").count(), 4);
+    assert_eq!(uses(&bench, &asked), json!([]), "none of them is the request's");
+    assert_eq!(bench.get("/v1/alarms", &bench.session("alice")).code(), "no-duty");
+}
+
+/// Broken glass is known by its journal.
+#[test]
+fn broken_glass_is_known() {
+    let bench = bench();
+    let certificate = bench.break_glass(&bench.breaking("alice", "db-prod")).certificate();
+    assert_eq!(says(&bench, "db1", &stated(&bench, &certificate)).ok().json(), json!({"known": true}));
+}
+
+/// On a real sshd, from the login to the page: what was used, and the alarm over what was signed outside.
+#[test]
+fn a_certificate_made_with_a_stolen_key_shows_itself() {
+    let Some(machine) = Machine::start(Way::Pam) else { return };
+    let mut world = World::new();
+    let host_key = public_line(&machine.path("sshd_host_key"));
+    let host_key = host_key.rsplit_once(' ').map_or(host_key.as_str(), |(key, _)| key);
+    world.load_policy(&format!("{}\n[hosts.db1]\nkeys = [\"{host_key}\"]\n", world.usual_policy()));
+    let (alice, carol) = (world.as_("alice"), world.as_("carol"));
+    let cas = alice.run(&["ca", "show", "--sshd"]).good().stdout;
+    for file in ["user-ca.pub", "all-ca.pub"] {
+        fs::write(machine.host_file(file), &cas).expect("the CAs");
+    }
+    fs::write(machine.host_file("principals/jit"), "quick\ndb-prod\n").expect("principals");
+    alice.run(&["login", "quick", "--for", "1m", "--reason", "for a moment"]).good();
+    let held = alice.state().join("requests");
+    let names =
+        fs::read_dir(&held).expect("what alice holds").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let id = names.filter_map(|name| name.strip_suffix("-cert.pub").map(str::to_owned)).next().expect("a certificate");
+    let key = held.join(&id).display().to_string();
+    let real = machine.client("real", &format!("IdentityFile {key}\nCertificateFile {key}-cert.pub"));
+    let stolen = world.path("ca/ca-keys/user-ca").display().to_string();
+    let (forged, _) = machine.issue("forged", &Issue { ca: &stolen, serial: 4711, ..Issue::default() });
+    let told = |machine: &Machine, sent: &str| {
+        wait_until(|| machine.watchers().is_empty(), || "a watcher stays".to_owned());
+        let key = machine.path("sshd_host_key").display().to_string();
+        let sessions = machine.path("lib/ssh-jit/sessions").display().to_string();
+        let args = ["host", "report", "--name", "db1", "--host-key", &key, "--sessions", &sessions, "--json"];
+        assert_eq!(alice.run(&args).good().stdout.trim(), sent);
+    };
+    let shown = alice.run(&["show", &id]).good().stdout;
+    assert!(shown.contains("  never used\n"), "{shown}");
+    run(tool("ssh").arg("-F").arg(&real).args(["jit", "true"]));
+    told(&machine, r#"{"sent":1}"#);
+    told(&machine, r#"{"sent":0}"#);
+    let shown = alice.run(&["show", &id]).good().stdout;
+    assert!(shown.contains("  used on db1, ") && shown.contains("    db1 as jit from 127.0.0.1, "), "{shown}");
+    assert!(!carol.run(&["doctor"]).stdout.contains("ALARM"));
+    run(tool("ssh").arg("-F").arg(&forged).args(["jit", "true"]));
+    told(&machine, r#"{"sent":1}"#);
+    let doctor = carol.run(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.stdout.contains("NOT  ALARM"), "{doctor:?}");
+    assert!(doctor.stdout.contains("a certificate that is not in the log opened db1 as jit"), "{doctor:?}");
+    let log = carol.run(&["audit", "list"]).good().stdout;
+    assert!(log.contains("unknown-certificate") && log.contains("serial 4711"), "{log}");
+}
