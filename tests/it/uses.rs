@@ -4,6 +4,11 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use ssh_jit::domain::digest::Digest;
+use ssh_key::certificate::Builder;
+use ssh_key::private::Ed25519Keypair;
+use ssh_key::public::KeyData;
+use ssh_key::{Certificate, PrivateKey};
 
 use crate::session_ends::machine::{Issue, Machine, Way};
 use crate::support::openssh::public_line;
@@ -33,7 +38,7 @@ fn stated(bench: &Bench, certificate: &str) -> Value {
     json!({
         "v": 1, "kind": "use", "instance": instance, "host": "db1", "at": bench.at(0),
         "connection": {
-            "session": format!("SHA256:{}", "A".repeat(43)), "certificate": certificate, "account": "postgres",
+            "session": Digest::from_bytes([0; 32]), "certificate": certificate, "account": "postgres",
             "source": "192.0.2.7", "began": bench.at(-60), "ended": null,
         },
     })
@@ -77,14 +82,14 @@ fn words_that_are_not_heard() {
     let bench = bench();
     let (asked, certificate) = active(&bench);
     let good = stated(&bench, &certificate);
-    let other = Key::of("other CA");
+    let real = read(&certificate);
     let foreign = {
-        let mut blob =
-            ssh_key::Certificate::from_openssh(&certificate).expect("a certificate").to_bytes().expect("bytes");
+        let mut blob = real.to_bytes().expect("bytes");
         let last = blob.len() - 1;
         blob[last] ^= 1;
-        ssh_key::Certificate::from_bytes(&blob).expect("a certificate").to_openssh().expect("a line")
+        Certificate::from_bytes(&blob).expect("a certificate").to_openssh().expect("a line")
     };
+    let of_another_ca = PrivateKey::from(Ed25519Keypair::from_seed(&[3; 32]));
     let connection = |field: &str, value: &str| {
         let mut changed = good.clone();
         changed["connection"][field] = json!(value);
@@ -104,6 +109,7 @@ fn words_that_are_not_heard() {
         ("malformed", "db1", connection("source", &"a".repeat(256))),
         ("malformed", "db1", connection("certificate", "ssh-ed25519-cert-v01@openssh.com AAAA")),
         ("foreign-certificate", "db1", connection("certificate", &foreign)),
+        ("foreign-certificate", "db1", connection("certificate", &signed(&real, &of_another_ca, real.serial(), "www"))),
     ];
     for (code, key, stated) in table {
         assert_eq!(says(&bench, key, &stated).code(), code, "{key}: {stated}");
@@ -113,7 +119,34 @@ fn words_that_are_not_heard() {
         assert_eq!(bench.post("/v1/uses", &text, &signature).code(), "bad-signature");
     }
     assert_eq!(uses(&bench, &asked), json!([]));
-    assert_eq!(other.public().algorithm(), "ssh-ed25519");
+}
+
+fn read(line: &str) -> Certificate {
+    Certificate::from_openssh(line).expect("a certificate")
+}
+
+fn ca(bench: &Bench, name: &str) -> PrivateKey {
+    PrivateKey::read_openssh_file(&bench.folder().join("ca-keys").join(name)).expect("a CA key")
+}
+
+/// The same certificate with another serial and principal, signed by `ca`.
+fn signed(real: &Certificate, ca: &PrivateKey, serial: u64, principal: &str) -> String {
+    signed_for(real.public_key().clone(), real, ca, serial, principal)
+}
+
+fn signed_for(key: KeyData, real: &Certificate, ca: &PrivateKey, serial: u64, principal: &str) -> String {
+    let (after, before) = (real.valid_after(), real.valid_before());
+    let mut builder = Builder::new(real.nonce(), key, after, before).expect("a certificate");
+    builder.serial(serial).expect("a serial").key_id(real.key_id()).expect("a key id");
+    builder.valid_principal(principal).expect("a principal");
+    builder.sign(ca).expect("a signature").to_openssh().expect("a line")
+}
+
+/// What db1 says about another connection of its.
+fn stated_of(bench: &Bench, certificate: &str, number: u8) -> Value {
+    let mut stated = stated(bench, certificate);
+    stated["connection"]["session"] = json!(Digest::from_bytes([number; 32]));
+    stated
 }
 
 /// A certificate that differs from the recorded one in anything is not the recorded one, whatever its serial.
@@ -121,29 +154,17 @@ fn words_that_are_not_heard() {
 fn what_the_log_does_not_know_is_an_alarm() {
     let bench = bench();
     let (asked, certificate) = active(&bench);
-    let ca = ssh_key::PrivateKey::read_openssh_file(&bench.folder().join("ca-keys/user-ca")).expect("a CA key");
-    let real = ssh_key::Certificate::from_openssh(&certificate).expect("a certificate");
-    let mut serials = Vec::new();
-    for (serial, principal) in [(real.serial(), "root"), (real.serial() + 1000, "www"), (u64::MAX, "www"), (0, "www")] {
-        let mut builder = ssh_key::certificate::Builder::new(
-            vec![1; 32],
-            real.public_key().clone(),
-            real.valid_after(),
-            real.valid_before(),
-        )
-        .expect("a certificate");
-        builder.serial(serial).expect("a serial").key_id(real.key_id()).expect("a key id");
-        builder.valid_principal(principal).expect("a principal");
-        let line = builder.sign(&ca).expect("a signature").to_openssh().expect("a line");
-        let mut stated = stated(&bench, &line);
-        let digit = char::from(b'B' + u8::try_from(serials.len()).expect("a few"));
-        stated["connection"]["session"] = json!(format!("SHA256:{}A", digit.to_string().repeat(42)));
-        assert_eq!(says(&bench, "db1", &stated).ok().json(), json!({"known": false}), "{serial}");
-        serials.push(serial.to_string());
+    let (ca, real) = (ca(&bench, "user-ca"), read(&certificate));
+    let table = [(real.serial(), "root"), (real.serial() + 1000, "www"), (u64::MAX, "www"), (0, "www")];
+    for ((serial, principal), number) in table.into_iter().zip(1..) {
+        let line = signed(&real, &ca, serial, principal);
+        let heard = says(&bench, "db1", &stated_of(&bench, &line, number));
+        assert_eq!(heard.ok().json(), json!({"known": false}), "{serial}");
     }
     let alarms = bench.get("/v1/alarms", &bench.session("olga")).ok().json();
     let mut told: Vec<&str> = alarms.as_array().expect("alarms").iter().filter_map(|a| a["serial"].as_str()).collect();
     told.sort_unstable();
+    let mut serials = table.map(|(serial, _)| serial.to_string());
     serials.sort_unstable();
     assert_eq!(told, serials);
     assert_eq!(bench.events().iter().filter(|event| event.kind.to_string() == "unknown-certificate").count(), 4);
@@ -151,12 +172,38 @@ fn what_the_log_does_not_know_is_an_alarm() {
     assert_eq!(bench.get("/v1/alarms", &bench.session("alice")).code(), "no-duty");
 }
 
-/// Broken glass is known by its journal.
+/// Whoever has a CA key and can write the database, too, has not written the log.
+#[test]
+fn a_row_makes_no_certificate_known() {
+    let mut bench = bench();
+    let (_, certificate) = active(&bench);
+    let real = read(&certificate);
+    let line = signed(&real, &ca(&bench, "user-ca"), real.serial(), "root");
+    let blob = read(&line).to_bytes().expect("bytes");
+    bench.tamper();
+    // What follows is the signature: a string of an algorithm's name and 64 bytes.
+    let tbs = &blob[..blob.len() - (4 + 4 + "ssh-ed25519".len() + 4 + 64)];
+    assert_eq!(bench.sql().execute("UPDATE certificates SET tbs = ?1", [tbs]).expect("a row"), 1);
+    assert_eq!(says(&bench, "db1", &stated(&bench, &line)).ok().json(), json!({"known": false}));
+}
+
+/// Broken glass is known by its journal: the emergency key itself, under its own id, by its own CA.
 #[test]
 fn broken_glass_is_known() {
     let bench = bench();
     let certificate = bench.break_glass(&bench.breaking("alice", "db-prod")).certificate();
-    assert_eq!(says(&bench, "db1", &stated(&bench, &certificate)).ok().json(), json!({"known": true}));
+    let (real, emergency) = (read(&certificate), ca(&bench, "break-glass-ca"));
+    let other = Ed25519Keypair::from_seed(&[3; 32]).public.into();
+    let table = [
+        (certificate.clone(), true),
+        (signed_for(other, &real, &emergency, real.serial(), "root"), false),
+        (signed(&real, &emergency, real.serial() + 1, "root"), false),
+        (signed(&real, &ca(&bench, "user-ca"), real.serial(), "root"), false),
+    ];
+    for ((line, known), number) in table.into_iter().zip(1..) {
+        let heard = says(&bench, "db1", &stated_of(&bench, &line, number));
+        assert_eq!(heard.ok().json(), json!({"known": known}), "{number}");
+    }
 }
 
 /// On a real sshd, from the login to the page: what was used, and the alarm over what was signed outside.
