@@ -15,6 +15,7 @@ use crate::support::openssh::public_line;
 use crate::support::service::{Answer, Asked, Bench, Key, policy, with};
 use crate::support::world::World;
 use crate::support::{run, tool, wait_until};
+use crate::web::carol;
 
 const NAMESPACE: &str = "use@ssh-jit";
 
@@ -58,6 +59,9 @@ fn a_use_is_noted_once_and_so_is_its_end() {
     let bench = bench();
     let (asked, certificate) = active(&bench);
     assert_eq!(uses(&bench, &asked), json!([]), "never used");
+    let carol = carol(&bench);
+    let page = || carol.opens(&bench, &format!("/requests/{}", asked.id)).ok().body;
+    assert!(page().contains("The certificate was never used, as hosts say."));
     let before = bench.events().len();
     let begun = stated(&bench, &certificate);
     assert_eq!(says(&bench, "db1", &begun).ok().json(), json!({"known": true}));
@@ -72,6 +76,7 @@ fn a_use_is_noted_once_and_so_is_its_end() {
         "host": "db1", "account": "postgres", "source": "192.0.2.7", "began": bench.at(-60), "ended": bench.at(-1),
     }]);
     assert_eq!(uses(&bench, &asked), expected);
+    assert!(page().contains("The certificate was used on db1, 59 s, as hosts say."), "{}", page());
     let story = bench.story(before);
     assert_eq!(story.iter().filter(|event| event.starts_with("used")).collect::<Vec<_>>(), ["used (postgres on db1)"]);
 }
