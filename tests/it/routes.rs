@@ -36,7 +36,7 @@ fn no_route_answers_without_what_it_needs() {
                 });
             }
             Needs::Statement(_) | Needs::HostKey => {
-                bench.turns_away(400, "malformed", || bench.http(route.method, &path, None, b""))
+                bench.turns_away(400, "malformed", || bench.http(route.method, &path, None, b""));
             }
             Needs::Capability | Needs::Session | Needs::Duty(_) => {
                 for bearer in [None, Some("Bearer "), Some("Bearer x"), Some("bearer x"), Some("Basic YTpi"), Some("")]

@@ -131,7 +131,7 @@ fn read(line: &str) -> Certificate {
 }
 
 fn ca(bench: &Bench, name: &str) -> PrivateKey {
-    PrivateKey::read_openssh_file(&bench.folder().join("ca-keys").join(name)).expect("a CA key")
+    PrivateKey::read_openssh_file(bench.folder().join("ca-keys").join(name)).expect("a CA key")
 }
 
 /// The same certificate with another serial and principal, signed by `ca`.
@@ -227,9 +227,9 @@ fn a_certificate_made_with_a_stolen_key_shows_itself() {
     fs::write(machine.host_file("principals/jit"), "quick\ndb-prod\n").expect("principals");
     alice.run(&["login", "quick", "--for", "1m", "--reason", "for a moment"]).good();
     let held = alice.state().join("requests");
-    let names =
+    let mut names =
         fs::read_dir(&held).expect("what alice holds").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let id = names.filter_map(|name| name.strip_suffix("-cert.pub").map(str::to_owned)).next().expect("a certificate");
+    let id = names.find_map(|name| name.strip_suffix("-cert.pub").map(str::to_owned)).expect("a certificate");
     let key = held.join(&id).display().to_string();
     let real = machine.client("real", &format!("IdentityFile {key}\nCertificateFile {key}-cert.pub"));
     let stolen = world.path("ca/ca-keys/user-ca").display().to_string();

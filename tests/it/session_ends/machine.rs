@@ -116,7 +116,7 @@ impl Machine {
     pub(crate) fn issue(&self, name: &str, issue: &Issue<'_>) -> (PathBuf, i64) {
         let now = Clock::System.now().second().unix();
         let (after, before) = (now + issue.window.0, now + issue.window.1);
-        let key = PublicKey::read_openssh_file(&self.path("subject.pub")).expect("a public key");
+        let key = PublicKey::read_openssh_file(self.path("subject.pub")).expect("a public key");
         let nonce = issue.serial.to_be_bytes().repeat(2);
         let mut builder =
             Builder::new(nonce, key, after.cast_unsigned(), before.cast_unsigned()).expect("a certificate");
@@ -126,7 +126,7 @@ impl Machine {
         for extension in ["permit-pty", "permit-port-forwarding"] {
             builder.extension(extension, "").expect("an extension");
         }
-        let ca = PrivateKey::read_openssh_file(&self.path(issue.ca)).expect("a CA key");
+        let ca = PrivateKey::read_openssh_file(self.path(issue.ca)).expect("a CA key");
         let certificate = self.path(&format!("{name}-cert.pub"));
         fs::write(&certificate, builder.sign(&ca).expect("a signature").to_openssh().expect("a line")).expect("a file");
         (self.client(name, &format!("CertificateFile {}", certificate.display())), before)
@@ -187,9 +187,10 @@ impl Drop for Machine {
         // What was left running by sessions that nobody watched.
         for line in self.processes().lines() {
             let pid = line.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-            pid.into_iter().for_each(|pid| {
+            if let Some(pid) = pid {
+                // It may have ended already.
                 let _ = kill_process(pid, Signal::KILL);
-            });
+            }
         }
     }
 }
