@@ -97,7 +97,7 @@ pub enum SessionError {
     #[error("program: {0:?} is no absolute path of letters, digits and /._+-")]
     Program(String),
     /// The host does not know its CAs.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{}: {reason}", path.display())]
     Authorities {
         /// The file.
         path: PathBuf,

@@ -30,7 +30,7 @@ const TAKEN: &str = "taken";
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
     /// The folder.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{}: {reason}", path.display())]
     Folder {
         /// Its path, or a file's in it.
         path: PathBuf,
