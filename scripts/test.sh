@@ -18,7 +18,7 @@ tools() {
     need_rust
     # Not worth asking anybody for: what they bring is skipped or built without them.
     if may_install; then
-        need shellcheck=shellcheck pip3=python3-pip
+        need shellcheck=shellcheck pip3=python3-pip rsync=rsync ps=procps
     fi
     if command -v cargo-deny >/dev/null || [ -x "$tools/bin/cargo-deny" ]; then
         return

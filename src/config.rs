@@ -285,6 +285,29 @@ impl Environment {
     }
 }
 
+/// What is said about a login to whatever runs for it.
+#[derive(Debug, Clone, Default)]
+pub struct LoginEnvironment {
+    /// `SSH_AUTH_INFO_0`, from sshd to PAM: a line for each way in which somebody showed who they are.
+    pub auth_info: Option<String>,
+    /// The account: `PAM_USER`, or `USER` where sshd itself runs what reads this.
+    pub account: Option<String>,
+    /// Where it came from: `PAM_RHOST`, or the first word of `SSH_CONNECTION`.
+    pub source: Option<String>,
+}
+
+impl LoginEnvironment {
+    /// Reads it.
+    pub fn read() -> Result<Self, ConfigError> {
+        let connection = text("SSH_CONNECTION")?.and_then(|text| text.split(' ').next().map(str::to_owned));
+        Ok(Self {
+            auth_info: text("SSH_AUTH_INFO_0")?,
+            account: text("PAM_USER")?.or(text("USER")?),
+            source: text("PAM_RHOST")?.or(connection),
+        })
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 fn path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)

@@ -14,7 +14,7 @@
 //! | [`wire`] | the JSON of the API | domain |
 //! | [`http`] | the API and the web form: one table of routes, handlers that call one service function | service, wire, domain |
 //! | [`client`] | agent, identity, state and API of whoever asks | domain, wire |
-//! | [`host`] | what runs on a host: set-up, check, scan, its list of revoked certificates and its trusted CAs | client, domain |
+//! | [`host`] | what runs on a host: set-up, check, scan, revocations, the end of sessions, and what they were | client, domain |
 //! | [`cli`] | the command line, one file a verb | everything |
 //!
 //! Beside them [`clock`], [`config`], [`files`], [`outgoing`] and [`random`]: nothing else reads the clock, the

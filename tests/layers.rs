@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     // The wire types carry domain types; the store and the CA stay behind the service.
     ("http", &["domain", "service", "wire", "clock", "config", "random"]),
     ("client", &["domain", "wire", "clock", "config", "files", "random"]),
-    ("host", &["domain", "client", "files"]),
+    ("host", &["domain", "client", "clock", "files"]),
     (
         "cli",
         &[

@@ -4,7 +4,7 @@ use crate::client::api::Api;
 use crate::client::identity::Identity;
 use crate::domain::text::visible;
 use crate::domain::time::Timestamp;
-use crate::wire::{ChannelView, Now, RoleView};
+use crate::wire::{AlarmView, ChannelView, Now, RoleView};
 
 use super::person::{Person, Service};
 use super::ui::{ask_passphrase, time};
@@ -26,6 +26,7 @@ pub(super) fn run(context: &Context) -> Exit {
     if findings.iter().all(|f| f.well || f.what == "ssh-agent") {
         findings.push(policy(context));
         findings.extend(channels(context));
+        findings.extend(alarms(context));
     }
     let well = findings.iter().all(|f| f.well);
     if context.ui.json {
@@ -128,6 +129,29 @@ fn channels(context: &Context) -> Vec<Finding> {
         Ok((channels, now)) => channels.iter().map(|view| finding("channel", channel(view, now))).collect(),
         Err(failure) if failure.code == "no-duty" => Vec::new(),
         Err(failure) => vec![finding("channel", Err(failure))],
+    }
+}
+
+/// Certificates that were made behind the service's back, where this person may hear of them.
+fn alarms(context: &Context) -> Vec<Finding> {
+    let read = || {
+        let mut person = Person::open(context)?;
+        Ok::<_, Failure>((person.read::<Vec<AlarmView>>("/v1/alarms")?, person.now()?))
+    };
+    let told = |alarm: &AlarmView, now| {
+        let AlarmView { used, serial, key_id } = alarm;
+        Failure::new(format!(
+            "a certificate that is not in the log opened {} as {} {}: serial {serial}, {key_id}",
+            used.host,
+            used.account,
+            time(used.began, now)
+        ))
+        .hint("somebody else signs with a CA key: take it from the hosts, and look into ca-keys")
+    };
+    match read() {
+        Ok((alarms, now)) => alarms.iter().map(|alarm| finding("ALARM", Err(told(alarm, now)))).collect(),
+        Err(failure) if failure.code == "no-duty" => Vec::new(),
+        Err(failure) => vec![finding("alarms", Err(failure))],
     }
 }
 

@@ -1,7 +1,9 @@
 //! `ssh-jit host`: what runs on a host that people log in to.
 
 mod check;
+mod report;
 mod scan;
+pub(super) mod session;
 mod setup;
 mod sync;
 
@@ -21,6 +23,11 @@ pub(super) enum Host {
     Scan(scan::Args),
     /// Keep what sshd reads in step with the service: revoked certificates, and the CAs it takes
     Sync(sync::Args),
+    /// Have the connection end when the certificate does that opened it: for PAM and sshd to run
+    #[command(hide = true)]
+    Session(session::Args),
+    /// Tell the service what certificates were used for on this host
+    Report(report::Args),
 }
 
 pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
@@ -29,6 +36,9 @@ pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
         Host::Check(args) => check::run(context, args),
         Host::Scan(args) => scan::run(context, args),
         Host::Sync(args) => sync::run(&context.ui, args),
+        // What a person configured is not for what runs before they are in.
+        Host::Session(args) => session::run(args),
+        Host::Report(args) => report::run(context, args),
     }
 }
 

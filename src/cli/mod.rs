@@ -187,6 +187,7 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Init(args) => init::run(&ui, &args),
         Verb::Serve(args) => serve::run(&ui, &environment, &args),
+        Verb::Host(host::Host::Session(args)) => host::session::run(&args),
         Verb::Policy(verb) if !matches!(verb, policy::Verb::Replay(_)) => policy::run(&ui, &verb),
         verb => {
             let flags = ClientConfig {

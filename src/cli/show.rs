@@ -4,6 +4,7 @@ use crate::domain::event::Event;
 use crate::domain::names::{HostName, PersonName};
 use crate::domain::text::visible;
 use crate::domain::time::{Seconds, Timestamp};
+use crate::domain::usage;
 use crate::wire::{RequestView, RevocationView, StateView};
 
 use super::person::{Person, request_id};
@@ -73,6 +74,18 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     if let Some(RevocationView { person, reason, .. }) = &view.revocation {
         ui.out(format_args!("  revoked by {person} \"{}\"", visible(reason.as_str())));
+    }
+    if let Some(uses) = &view.uses {
+        ui.out(format_args!("  {}", usage::summary(uses, now)));
+        for used in uses {
+            ui.out(format_args!(
+                "    {} as {} from {}, {}",
+                used.host,
+                visible(&used.account),
+                visible(&used.source),
+                time(used.began, now)
+            ));
+        }
     }
     for event in &view.events {
         ui.out(format_args!("  {}  {}", time(event.at.second(), now), story(event)));

@@ -68,6 +68,11 @@ pub enum EventKind {
     Reviewed,
     /// A source said what is so; `detail` is its name and the SHA-256 of what it signed.
     FactsStated,
+    /// A host was opened with a certificate; `detail` is the account and the host.
+    Used,
+    /// The same with a certificate that a CA key of this service signed and this log does not know; `tbs` is the
+    /// SHA-256 of all of it.
+    UnknownCertificate,
 }
 
 impl fmt::Display for EventKind {

@@ -30,5 +30,6 @@ pub mod text;
 pub mod time;
 pub mod tree;
 pub mod trust;
+pub mod usage;
 pub mod verify;
 pub mod webhook;

@@ -48,6 +48,7 @@ pub struct Policy {
     pub(super) roles: BTreeMap<RoleName, Role>,
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) sources: BTreeMap<SourceName, Source>,
+    pub(super) hosts: BTreeMap<HostName, Vec<PublicKey>>,
     pub(super) ticket_checks: BTreeMap<CheckName, TicketCheck>,
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
@@ -186,6 +187,7 @@ impl Policy {
             roles: BTreeMap::new(),
             rules: Vec::new(),
             sources: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             ticket_checks: BTreeMap::new(),
             rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
@@ -222,6 +224,11 @@ impl Policy {
     /// Who states facts.
     pub fn sources(&self) -> &BTreeMap<SourceName, Source> {
         &self.sources
+    }
+
+    /// The SSH host keys by which hosts are believed about their connections.
+    pub fn hosts(&self) -> &BTreeMap<HostName, Vec<PublicKey>> {
+        &self.hosts
     }
 
     /// Where tickets are looked up.

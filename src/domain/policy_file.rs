@@ -82,6 +82,8 @@ struct File {
     #[serde(default)]
     sources: BTreeMap<SourceName, Spanned<SourceTable>>,
     #[serde(default)]
+    hosts: BTreeMap<HostName, Spanned<HostTable>>,
+    #[serde(default)]
     ticket_checks: BTreeMap<CheckName, Spanned<TicketCheckTable>>,
     #[serde(default)]
     rules: Vec<Spanned<RuleTable>>,
@@ -259,6 +261,13 @@ struct SourceTable {
     facts: Vec<Written<NamePattern>>,
 }
 
+/// A host that says what its connections were opened with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostTable {
+    keys: Vec<PublicKey>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EmergencyTable {
@@ -339,6 +348,8 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
     for source in &mut sources {
         let tables = std::mem::take(&mut source.file.sources);
         self::stating(&mut policy, tables).map_err(|problem| source.at(&problem))?;
+        let tables = std::mem::take(&mut source.file.hosts);
+        hosts(&mut policy, tables).map_err(|problem| source.at(&problem))?;
     }
     for source in &mut sources {
         let (rules, keys) = (std::mem::take(&mut source.file.rules), std::mem::take(&mut source.file.emergency_keys));
@@ -711,6 +722,21 @@ fn stating(policy: &mut Policy, tables: BTreeMap<SourceName, Spanned<SourceTable
         let facts = facts.into_iter().map(|pattern| pattern.0).collect();
         let source = super::facts::Source { key: key.map(|key| key.0), facts };
         if policy.sources.insert(name.clone(), source).is_some() {
+            return Err((span, format!("another file has {name} already")));
+        }
+    }
+    Ok(())
+}
+
+/// The hosts that are believed about their connections, each with its SSH host keys.
+fn hosts(policy: &mut Policy, tables: BTreeMap<HostName, Spanned<HostTable>>) -> Result<(), Problem> {
+    for (name, table) in tables {
+        let span = table.span();
+        let keys = table.into_inner().keys;
+        if keys.is_empty() {
+            return Err((span, "keys is empty, so the host could never say anything".to_owned()));
+        }
+        if policy.hosts.insert(name.clone(), keys).is_some() {
             return Err((span, format!("another file has {name} already")));
         }
     }

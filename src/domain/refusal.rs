@@ -39,6 +39,10 @@ refusals! {
     PasskeyEnded { at: Timestamp } = "passkey-ended", "key: the passkey was good until {at}; enrol it again";
     /// A passkey enrolled for too long, or for no time.
     EnrolmentTooLong = "enrolment-too-long", "until: a passkey is enrolled for at most 180 days";
+    /// The word of a host that the policy does not know, or not with this key.
+    UnknownHostKey { host: HostName } = "unknown-host-key", "host: the policy has no [hosts.{host}] with the key that signed this";
+    /// A host speaks of a certificate that is none of ours.
+    ForeignCertificate = "foreign-certificate", "certificate: no CA of this service signed it";
     /// A statement for another service.
     OtherInstance = "other-instance", "instance: the statement was made for another service";
     /// Signed too long ago.

@@ -121,6 +121,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::ReasonRepeated => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Certificate { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::Signature { .. }
+        | Refusal::ForeignCertificate
+        | Refusal::UnknownHostKey { .. }
         | Refusal::UnknownKey
         | Refusal::NotTheirKey { .. }
         | Refusal::RevokedKey

@@ -18,8 +18,8 @@ use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Now, PasskeyView,
-    PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
+    AlarmView, Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Noted, Now,
+    PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -212,6 +212,14 @@ pub(super) async fn emergencies(
 
 pub(super) async fn hear(State(service): On, Webhook(delivery): Webhook) -> Answer<Heard> {
     Ok(Json(Heard { facts: service.hear(delivery).await? }))
+}
+
+pub(super) async fn used(State(service): On, Statement(signed): Statement) -> Answer<Noted> {
+    Ok(Json(Noted { known: service.note_use(signed).await? }))
+}
+
+pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<AlarmView>> {
+    Ok(Json(service.alarms(&caller).await?.into_iter().map(views::alarm).collect()))
 }
 
 pub(super) async fn facts(State(service): On, Reader(caller): Reader) -> Answer<Vec<FactView>> {

@@ -21,6 +21,8 @@ pub enum Needs {
     Nothing,
     /// A statement of this kind, which is checked by the verb itself.
     Statement(Kind),
+    /// What a host of the policy signed with its SSH host key, which is checked by the verb itself.
+    HostKey,
     /// A webhook that a source of the policy signed, which is checked by the verb itself.
     Webhook,
     /// The capability that waits on this one request.
@@ -86,6 +88,8 @@ pub const ROUTES: &[Route] = &[
     reads("/v1/emergencies", Needs::Session, || get(handlers::emergencies)),
     calls("/v1/facts/{source}", Needs::Webhook, || post(handlers::hear)),
     reads("/v1/facts", Needs::Duty(LOG_READERS), || get(handlers::facts)),
+    calls("/v1/uses", Needs::HostKey, || post(handlers::used)),
+    reads("/v1/alarms", Needs::Duty(LOG_READERS), || get(handlers::alarms)),
     reads("/v1/roles", Needs::Session, || get(handlers::roles)),
     reads("/v1/events", Needs::Duty(LOG_READERS), || get(handlers::events)),
     reads("/v1/policies", Needs::Duty(LOG_READERS), || get(handlers::policy)),
@@ -134,7 +138,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         let guarded = match route.needs {
             Needs::Session => extract::signed_in(handler, service, &[]),
             Needs::Duty(duties) => extract::signed_in(handler, service, duties),
-            Needs::Nothing | Needs::Statement(_) | Needs::Webhook | Needs::Capability => handler,
+            Needs::Nothing | Needs::Statement(_) | Needs::HostKey | Needs::Webhook | Needs::Capability => handler,
             Needs::Page => extract::from_our_pages(handler, service),
             Needs::PageSession => extract::from_our_pages(extract::in_browser(handler, service), service),
         };

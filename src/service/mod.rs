@@ -24,6 +24,7 @@ mod revocations;
 mod sessions;
 mod sweep;
 mod tickets;
+mod uses;
 mod waiters;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -64,6 +65,7 @@ pub use passkeys::PasskeyInfo;
 pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
 pub use revocations::Revoked;
 pub use sessions::{Caller, Holder, Opened};
+pub use uses::Alarm;
 pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.

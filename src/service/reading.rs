@@ -12,10 +12,11 @@ use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{Approval, BreakGlass, Request, Review, Revocation, Serial};
 use crate::domain::time::{Patience, Timestamp};
+use crate::domain::usage::Seen;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::store::requests::{self, Filter, Scope, Stored};
-use crate::store::{StoreError, Tx, certificates, emergencies, facts, outbox, passkeys, statements};
+use crate::store::{StoreError, Tx, certificates, emergencies, facts, outbox, passkeys, statements, uses};
 
 use super::cases::terms;
 use super::circumstances::{Around, Origin};
@@ -63,6 +64,18 @@ pub struct RequestInfo {
     pub extended_by: Vec<RequestId>,
     /// Who is told if nobody decides, the next first; only where one request is read.
     pub ahead: Vec<Ahead>,
+    /// The connections that its certificate opened; only where one request is read, it has a certificate, and hosts
+    /// say such things.
+    pub uses: Option<Vec<Seen>>,
+}
+
+/// What is read beside one request.
+struct Beside {
+    extended: Option<Extended>,
+    extended_by: Vec<RequestId>,
+    steps: Vec<(outbox::Step, Timestamp)>,
+    revocation: Option<Revocation>,
+    uses: Vec<Seen>,
 }
 
 /// Who is told of a request if nobody has decided by then.
@@ -77,6 +90,16 @@ pub struct Ahead {
 }
 
 impl RequestInfo {
+    fn add(&mut self, policy: &Policy, beside: Beside) {
+        let Beside { extended, extended_by, steps, revocation, uses } = beside;
+        (self.extended, self.extended_by, self.revocation) = (extended, extended_by, revocation);
+        if matches!(self.state, State::Requested { .. }) {
+            self.ahead = steps.into_iter().map(|step| ahead(policy, self, step)).collect();
+        }
+        let told = self.state.serial().is_some() && !(uses.is_empty() && policy.hosts().is_empty());
+        self.uses = told.then_some(uses);
+    }
+
     /// Whether this person may decide on it, and has not.
     pub fn waits_for(&self, person: &PersonName) -> bool {
         matches!(self.state, State::Requested { .. })
@@ -230,15 +253,19 @@ impl Service {
     /// One request, and its events. Unknown and forbidden are one answer.
     pub async fn request(&self, caller: &Caller, id: &RequestId) -> Result<(RequestInfo, Vec<Event>), Error> {
         let (wanted, now) = (id.clone(), self.now().second());
-        let (stored, leaves, links, steps, revocation) = self
+        let (stored, leaves, beside) = self
             .store
             .read(move |tx| {
                 let stored = requests::load(tx, &wanted)?.ok_or(Refusal::UnknownRequest)?;
                 let asked = stored.signed.claims()?;
-                let links = (extensions::extended(tx, &asked, now)?, extensions::extended_by(tx, &asked)?);
-                let leaves = crate::store::events::of_request(tx, &wanted)?;
-                let revocation = revocations::of_request(tx, &wanted)?.map(|signed| signed.claims()).transpose()?;
-                Ok::<_, Error>((stored, leaves, links, outbox::steps(tx, &wanted)?, revocation))
+                let beside = Beside {
+                    extended: extensions::extended(tx, &asked, now)?,
+                    extended_by: extensions::extended_by(tx, &asked)?,
+                    steps: outbox::steps(tx, &wanted)?,
+                    revocation: revocations::of_request(tx, &wanted)?.map(|signed| signed.claims()).transpose()?,
+                    uses: uses::of_request(tx, &wanted)?,
+                };
+                Ok::<_, Error>((stored, crate::store::events::of_request(tx, &wanted)?, beside))
             })
             .await?;
         let policy = self.policy();
@@ -248,11 +275,7 @@ impl Service {
             self.tickets(&policy, &info.request, self.now().second()).await;
             info = self.info_of(&policy, stored)?;
         }
-        (info.extended, info.extended_by) = links;
-        if matches!(info.state, State::Requested { .. }) {
-            info.ahead = steps.into_iter().map(|step| ahead(&policy, &info, step)).collect();
-        }
-        info.revocation = revocation;
+        info.add(&policy, beside);
         if !may_see(&policy, caller, &info) {
             return Err(Refusal::UnknownRequest.into());
         }
@@ -373,6 +396,7 @@ impl Service {
             extended: None,
             extended_by: Vec::new(),
             ahead: Vec::new(),
+            uses: None,
             request,
             signed: stored.signed,
         })

@@ -12,6 +12,7 @@ pub mod requests;
 pub mod revocations;
 pub mod sessions;
 pub mod statements;
+pub mod uses;
 
 mod migrations;
 mod sqlite;

@@ -18,6 +18,7 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{Category, Decision, Serial};
 use crate::domain::text::{Comment, Reason};
 use crate::domain::time::{Moment, Seconds, Timestamp};
+use crate::domain::usage::Seen;
 use crate::domain::verify::Signed;
 
 /// Something signed: the text, verbatim, and the armored SSHSIG over it.
@@ -145,6 +146,9 @@ pub struct RequestView {
     /// Who revoked it; only where one request is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<RevocationView>,
+    /// The connections that its certificate opened, as hosts say; only where one request is shown and hosts say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<Vec<Seen>>,
     /// What happened, oldest first; only where one request is shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
@@ -158,6 +162,22 @@ pub struct AheadView {
     /// Whether it is those who heard of it before.
     pub again: bool,
     pub people: Vec<PersonName>,
+}
+
+/// `POST /v1/uses`: what became of a host's word.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Noted {
+    /// Whether the log knows the certificate. If not, it is an alarm.
+    pub known: bool,
+}
+
+/// The use of a certificate that a CA key of the service signed and its log does not know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct AlarmView {
+    pub used: Seen,
+    pub serial: String,
+    pub key_id: String,
 }
 
 /// A policy that was in force once, or is.

@@ -35,7 +35,9 @@ fn no_route_answers_without_what_it_needs() {
                     bench.http(route.method, &path.replace("{source}", "pager"), None, b"")
                 });
             }
-            Needs::Statement(_) => bench.turns_away(400, "malformed", || bench.http(route.method, &path, None, b"")),
+            Needs::Statement(_) | Needs::HostKey => {
+                bench.turns_away(400, "malformed", || bench.http(route.method, &path, None, b""));
+            }
             Needs::Capability | Needs::Session | Needs::Duty(_) => {
                 for bearer in [None, Some("Bearer "), Some("Bearer x"), Some("bearer x"), Some("Basic YTpi"), Some("")]
                 {

@@ -11,6 +11,7 @@ use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision, Revocation};
 use crate::domain::text::visible;
 use crate::domain::time::{Patience, Seconds, Timestamp};
+use crate::domain::usage;
 use crate::service::{Ahead, Caller, Extended, FactInfo, History, Listed, RequestInfo, RoleUsage};
 
 use super::{Frame, ago, joined, listed, times};
@@ -48,6 +49,8 @@ pub(in super::super) struct Request {
     by: Option<String>,
     /// Who else can decide; empty when nobody can.
     others: String,
+    /// What hosts say it was used for.
+    used: Option<String>,
     stand: Stand,
     form: Option<Form>,
     /// Who is told if nobody decides, and when.
@@ -185,6 +188,7 @@ impl Request {
             needs: info.terms.as_ref().map(|terms| terms.quorum.to_string()).unwrap_or_default(),
             hindrance: info.hindrance.as_ref().map(|hindrance| visible(&hindrance.to_string())),
             by: by_itself(events),
+            used: info.uses.as_ref().map(|uses| usage::summary(uses, now)),
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
             form,
@@ -430,6 +434,10 @@ pub(super) fn story(event: &Event) -> String {
         EventKind::Lapsed => format!("the request of {who} for{role} lapsed"),
         EventKind::Claimed => format!("{who} claimed{role}{from}: a certificate{serial}"),
         EventKind::Returned => format!("{who} gave{role} back{serial}"),
+        EventKind::Used => format!("the certificate opened {detail}{from}{serial}"),
+        EventKind::UnknownCertificate => {
+            format!("ALARM: a certificate that is not in this log opened {detail}{from}{serial}")
+        }
         EventKind::FactsStated => format!("{detail}: facts were stated"),
         EventKind::Revoked if !detail.is_empty() => {
             format!("the access of {who} to{role} ended with the {detail}{serial}")

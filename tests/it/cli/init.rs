@@ -35,11 +35,14 @@ fn what_it_makes_is_its_owners_alone() {
     let mut expected = BTreeMap::from([("ca".to_owned(), 0o700), ("ca/ca-keys".to_owned(), 0o700)]);
     for key in ["break-glass-ca", "host-ca", "journal", "krl", "log", "user-ca"] {
         expected.insert(format!("ca/ca-keys/{key}"), 0o600);
-        expected.insert(format!("ca/ca-keys/{key}.pub"), 0o600);
+        expected.insert(format!("ca/ca-keys/{key}.pub"), 0o644);
     }
-    let files = ["policy.schema.json", "policy.toml", "ssh-jit.db", "ssh-jit.toml"];
-    for file in files.into_iter().chain(["ca-keys/trust.json", "ca-keys/trust.json.sig"]) {
+    for file in ["policy.schema.json", "policy.toml", "ssh-jit.db", "ssh-jit.toml"] {
         expected.insert(format!("ca/{file}"), 0o600);
+    }
+    // The folder keeps others out; public halves may be copied as they are.
+    for file in ["trust.json", "trust.json.sig"] {
+        expected.insert(format!("ca/ca-keys/{file}"), 0o644);
     }
     assert_eq!(found, expected);
 }

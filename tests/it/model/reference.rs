@@ -139,7 +139,8 @@ impl Model {
         let state = asked.state(now);
         demand(state != "denied", "denied")?;
         demand(by_subject, "bad-signature")?;
-        demand(["approved", "active"].contains(&state), if state == "lapsed" { state } else { "not-approved" })?;
+        let over = ["lapsed", "revoked"].contains(&state);
+        demand(["approved", "active"].contains(&state), if over { state } else { "not-approved" })?;
         let stands = |old: usize| ["active", "expired"].contains(&self.asked[old].state(now));
         demand(state == "active" || asked.ask.extends.is_none_or(stands), "not-extendable")?;
         let at = asked.claimed.as_ref().map_or(now, |claimed| claimed.known.at);

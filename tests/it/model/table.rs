@@ -266,7 +266,7 @@ fn access_ends_with_its_fact() {
             (claim(1), "claimed"),
             (NOBODY, ""),
             (claim(0), "claimed"),
-            (claim(1), "not-approved"),
+            (claim(1), "revoked"),
             (Step::Return { one: 1 }, "not-active"),
         ],
     );

@@ -122,6 +122,11 @@ impl Sshd {
     /// Starts it with `config` (lines of `sshd_config`) ahead of the defaults here, so that `config` wins. Its
     /// files go into `dir` under names that begin with `sshd`.
     pub(crate) fn start(dir: &Path, config: &str) -> Self {
+        Self::start_within(&[], dir, config)
+    }
+
+    /// The same by a program, with its arguments, that becomes the command which follows them.
+    pub(crate) fn start_within(program: &[&str], dir: &Path, config: &str) -> Self {
         if rustix::process::geteuid().is_root() {
             std::fs::create_dir_all("/run/sshd").expect("sshd's privilege separation folder");
         }
@@ -130,7 +135,7 @@ impl Sshd {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
             std::fs::write(dir.join("sshd_config"), sshd_config(dir, port, config)).expect("sshd_config");
-            let child = daemon(&mut sshd(dir, "-D"), &dir.join("sshd.log"));
+            let child = daemon(&mut within(program, &sshd(dir, "-D")), &dir.join("sshd.log"));
             let mut sshd = Self { child, port, dir: dir.to_owned() };
             let listens = |sshd: &Self| {
                 sshd.log().contains("Server listening") && TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -201,6 +206,14 @@ fn sshd(dir: &Path, mode: &str) -> Command {
         command
     };
     command(mode, output(&mut command("-t", true)).status.success())
+}
+
+/// The same command, run by a program that becomes what its arguments end with.
+fn within(program: &[&str], command: &Command) -> Command {
+    let mut words = program.iter().map(std::ffi::OsStr::new).chain([command.get_program()]).chain(command.get_args());
+    let mut whole = tool(&words.next().expect("a program").to_string_lossy());
+    whole.args(words);
+    whole
 }
 
 fn sshd_log(dir: &Path) -> String {
