@@ -45,6 +45,11 @@ impl Node {
         Self::File { content: content.into(), mode: 0o644 }
     }
 
+    /// A program that everybody may run.
+    pub fn program(content: impl Into<Vec<u8>>) -> Self {
+        Self::File { content: content.into(), mode: 0o755 }
+    }
+
     /// What stands there now, links not followed.
     pub fn at(path: &Path) -> Result<Option<Self>, HostError> {
         let failed = |e: io::Error| HostError::file("read", path, e);

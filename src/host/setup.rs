@@ -13,6 +13,7 @@ use super::change;
 use super::config::HostConfig;
 use super::layout::plain;
 use super::manifest::{Manifest, digest};
+use super::session::wrapper;
 use super::sshd::{ended, last_line, systemctl};
 use super::{sshd_config, version};
 
@@ -228,6 +229,8 @@ impl Plan<'_> {
             });
             self.wants(layout.principals_of(account), Node::public(lines.collect::<String>()));
         }
+        let wrapper = wrapper(&wanted.program).map_err(|_| HostError::Special(wanted.program.clone()))?;
+        self.wants(layout.session(), Node::program(wrapper));
         if layout.has_systemd() {
             plain(&wanted.program)?;
             self.wants(layout.unit(), Node::public(unit(layout, &wanted.program)));

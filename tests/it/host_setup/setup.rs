@@ -109,7 +109,8 @@ fn the_files_are_readable_whatever_the_umask() {
     assert_eq!(host["server"].as_str(), Some(url.as_str()));
     assert_eq!(fs::read(host["ca_certificate"].as_str().unwrap()).unwrap(), fs::read(tls_ca).unwrap());
     for (path, (kind, mode, _)) in tree.picture().into_iter().filter(|(path, _)| path.starts_with(&folder)) {
-        assert_eq!(mode, if kind.contains("dir: true") { 0o755 } else { 0o644 }, "{} {kind}", path.display());
+        let runs = kind.contains("dir: true") || path.ends_with("session");
+        assert_eq!(mode, if runs { 0o755 } else { 0o644 }, "{} {kind}", path.display());
     }
     // What was said once need not be said again.
     let before = tree.picture();
@@ -213,7 +214,7 @@ fn nothing_of_somebody_elses_is_replaced() {
     fs::write(&target, "theirs\n").unwrap();
     let folder = tree.path("/etc/ssh/ssh-jit");
     let principals = format!("/etc/ssh/ssh-jit/principals/{}", user());
-    let names = ["manifest.json", "host.toml", "trust.json", "user-ca.pub", "revoked.krl"];
+    let names = ["manifest.json", "host.toml", "trust.json", "user-ca.pub", "revoked.krl", "session"];
     let mut paths: Vec<String> = names.iter().map(|name| format!("/etc/ssh/ssh-jit/{name}")).collect();
     paths.extend([principals, DROP_IN.to_owned()]);
     fs::create_dir_all(folder.join("principals")).unwrap();
