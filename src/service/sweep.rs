@@ -21,19 +21,20 @@ impl Service {
     pub async fn sweep(self: &Arc<Self>) -> Result<usize, Error> {
         self.import_journal().await?;
         let (now, policy, outbox) = (self.clock.now(), self.policy(), Arc::clone(&self.outbox));
-        let ended = self
-            .store
-            .write(move |tx| {
-                let ended = requests::ended(tx, now.second(), BATCH)?;
-                for request in &ended {
+        let ended = Arc::new(self.store.read(move |tx| requests::ended(tx, now.second(), BATCH)).await?);
+        if !ended.is_empty() {
+            let ended = Arc::clone(&ended);
+            let write = self.store.write(move |tx| {
+                for request in ended.iter() {
                     if end(tx, request, now)? {
                         notices::tell_of_lapse(&outbox, tx, &policy, request, now.second())?;
                     }
                 }
-                Ok::<_, Error>(ended)
-            })
-            .await?;
-        for request in &ended {
+                Ok::<_, Error>(())
+            });
+            write.await?;
+        }
+        for request in ended.iter() {
             if let Ok(asked) = request.signed.claims::<Request>() {
                 self.tell(&asked.id, &asked.person, &asked.role);
             }

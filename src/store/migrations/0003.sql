@@ -32,11 +32,6 @@ DROP TABLE requests;
 ALTER TABLE new_requests RENAME TO requests;
 CREATE INDEX requests_open ON requests (state, person) WHERE state IN ('requested', 'approved', 'active');
 CREATE INDEX requests_person ON requests (person, role, created);
--- When time alone ends it: the first second at which it has.
-CREATE INDEX requests_due ON requests
-  (CASE state WHEN 'requested' THEN decide_by + 1 WHEN 'approved' THEN claim_by + 1 WHEN 'active' THEN ends END)
-  WHERE CASE state WHEN 'requested' THEN decide_by + 1 WHEN 'approved' THEN claim_by + 1 WHEN 'active' THEN ends END
-    IS NOT NULL;
 
 CREATE TABLE decisions (
   request TEXT NOT NULL REFERENCES requests (id),
