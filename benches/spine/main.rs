@@ -78,7 +78,9 @@ fn main() {
         lives(&server, &cast, costs);
     }
     if args.iter().any(|arg| arg == "million") {
+        let hour = std::mem::replace(&mut cast.seconds, 60);
         fill(&server, &cast, MILLION);
+        cast.seconds = hour;
         drop(server);
         claims(&service, &cast, costs, MILLION);
     } else {
@@ -135,7 +137,7 @@ fn lives(server: &Server, cast: &Cast, costs: Costs) {
     }
 }
 
-/// Stores so many requests, each approved and claimed.
+/// Stores so many requests, each approved, claimed and, a minute later, ended: as they are in life.
 fn fill(server: &Server, cast: &Cast, count: usize) {
     let begin = Instant::now();
     for done in (0..count).step_by(BATCH) {
@@ -144,6 +146,7 @@ fn fill(server: &Server, cast: &Cast, count: usize) {
         eprint!("\r{} of {count} requests stored, {:.0} s", done + BATCH, begin.elapsed().as_secs_f64());
     }
     eprintln!();
+    std::thread::sleep(Duration::from_secs(90));
 }
 
 /// Claims in a database that holds so many requests.

@@ -38,6 +38,8 @@ pub(crate) struct Cast {
     digest: Digest,
     requesters: Vec<Signer>,
     pub(crate) approver: Signer,
+    /// What the approver gives, of the hour that was asked for.
+    pub(crate) seconds: u64,
 }
 
 /// One request from its signing to its claim.
@@ -89,7 +91,7 @@ impl Cast {
         )
         .expect("text");
         let instance = InstanceId::from_bytes([0; 16]);
-        Self { instance, digest: Digest::of(policy.as_bytes()), policy, requesters, approver }
+        Self { instance, digest: Digest::of(policy.as_bytes()), policy, requesters, approver, seconds: LENGTH }
     }
 
     /// So many requests and their approvals, signed now, of as many people as there are in turn.
@@ -143,7 +145,7 @@ impl Cast {
             principals: PRINCIPALS.map(|p| p.parse().expect("a principal")).to_vec(),
             hosts: ["db1", "db2"].map(|h| h.parse().expect("a host")).to_vec(),
             key: request.key.fingerprint(),
-            seconds: Seconds::new(LENGTH).expect("an hour"),
+            seconds: Seconds::new(self.seconds).expect("a length"),
             start: None,
             extensions: vec!["permit-pty".parse().expect("an extension")],
             critical_options: std::collections::BTreeMap::new(),
