@@ -20,7 +20,7 @@ use toml::Spanned;
 use crate::domain::names::{CheckName, InstanceId, PersonName, SourceName};
 use crate::files;
 
-pub use notify::{ChannelConfig, Secret, SmtpTls, Via};
+pub use notify::{ChannelConfig, Secret, SmtpTls, SyslogTo, Via};
 pub use oidc::{OidcConfig, is_confidential};
 pub use proxies::Proxies;
 pub use sources::SourceConfig;
@@ -39,6 +39,10 @@ pub struct ServiceConfig {
     pub url: String,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where break-glass alone listens, with threads and connections of its own.
+    pub break_glass_listen: Option<SocketAddr>,
+    /// What clients reach that by; otherwise `url` with its port.
+    pub break_glass_url: Option<String>,
     /// The folder of the service's keys.
     pub ca_keys: PathBuf,
     /// The policy.
@@ -144,6 +148,15 @@ impl ServiceConfig {
         Proxies { trusted: self.trusted_proxies.iter().map(|network| network.0).collect(), always: self.behind_proxy }
     }
 
+    /// What clients reach break-glass by, where it listens alone on this port.
+    pub fn break_glass_url(&self, port: u16) -> Option<String> {
+        self.break_glass_url.clone().or_else(|| {
+            let mut url = openidconnect::url::Url::parse(&self.url).ok()?;
+            url.set_port(Some(port)).ok()?;
+            Some(url.as_str().trim_end_matches('/').to_owned())
+        })
+    }
+
     /// The certificate and its key.
     pub fn tls(&self) -> Option<(&Path, &Path)> {
         self.tls_cert.as_deref().zip(self.tls_key.as_deref())
@@ -152,16 +165,32 @@ impl ServiceConfig {
     /// The first setting that cannot be used, alone or beside the others.
     fn doubt(&self) -> Option<&'static str> {
         let https = self.url.starts_with("https://");
+        let in_the_open = |address: &SocketAddr| self.tls().is_none() && !address.ip().is_loopback() && !self.behind_proxy;
+        let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
         let refused = [
             (!https && !self.url.starts_with("http://"), "url: write http://... or https://..."),
             (self.tls_cert.is_some() && self.tls_key.is_none(), "tls_key: it is missing, and tls_cert needs it"),
             (self.tls_key.is_some() && self.tls_cert.is_none(), "tls_cert: it is missing, and tls_key needs it"),
             (self.tls().is_some() && !https, "url: with tls_cert it is served as https://..."),
             (
-                self.tls().is_none() && !self.listen.ip().is_loopback() && !self.behind_proxy,
+                in_the_open(&self.listen),
                 "listen: plain HTTP is served on loopback only; set tls_cert and tls_key, or put a proxy with TLS \
                  before it and set behind_proxy = true",
             ),
+            (
+                self.break_glass_listen.as_ref().is_some_and(in_the_open),
+                "break_glass_listen: plain HTTP is served on loopback only; set tls_cert and tls_key, or put a proxy with \
+                 TLS before it and set behind_proxy = true",
+            ),
+            (
+                self.break_glass_listen.is_some_and(|own| own == self.listen && own.port() != 0),
+                "break_glass_listen: it is to be another address than listen",
+            ),
+            (
+                self.break_glass_url.is_some() && self.break_glass_listen.is_none(),
+                "break_glass_url: nothing listens there; set break_glass_listen",
+            ),
+            (!self.break_glass_url.as_ref().is_none_or(is_url), "break_glass_url: write http://... or https://..."),
             (self.connections_per_address == 0, "connections_per_address: at least 1"),
             (self.clock_skew > 60, "clock_skew: at most 60 seconds"),
         ];
@@ -193,6 +222,8 @@ pub struct ClientConfig {
     pub identity: Option<PathBuf>,
     /// The emergency key, either half of the pair.
     pub emergency_identity: Option<PathBuf>,
+    /// Where break-glass alone is served; otherwise the address that the service told of last.
+    pub break_glass_server: Option<String>,
     /// The only CAs that are believed to certify the service, in PEM, instead of this machine's.
     pub tls_ca: Option<PathBuf>,
     /// The instance that must answer; pinned at first contact where it is not set.
@@ -219,6 +250,7 @@ impl ClientConfig {
             user: self.user.or(other.user),
             identity: self.identity.or(other.identity),
             emergency_identity: self.emergency_identity.or(other.emergency_identity),
+            break_glass_server: self.break_glass_server.or(other.break_glass_server),
             tls_ca: self.tls_ca.or(other.tls_ca),
             instance: self.instance.or(other.instance),
         }
@@ -246,8 +278,8 @@ pub struct Environment {
     pub graphical: bool,
     /// The account's name.
     pub account: Option<String>,
-    /// `SSH_JIT_SERVER`, `SSH_JIT_USER`, `SSH_JIT_IDENTITY`, `SSH_JIT_EMERGENCY_IDENTITY`, `SSH_JIT_TLS_CA`,
-    /// `SSH_JIT_INSTANCE`.
+    /// `SSH_JIT_SERVER`, `SSH_JIT_USER`, `SSH_JIT_IDENTITY`, `SSH_JIT_EMERGENCY_IDENTITY`,
+    /// `SSH_JIT_BREAK_GLASS_SERVER`, `SSH_JIT_TLS_CA`, `SSH_JIT_INSTANCE`.
     pub client: ClientConfig,
 }
 
@@ -262,6 +294,7 @@ impl Environment {
             user: parsed("SSH_JIT_USER")?.map(|v| v.parse().map_err(|e| bad("SSH_JIT_USER", &e))).transpose()?,
             identity: path("SSH_JIT_IDENTITY"),
             emergency_identity: path("SSH_JIT_EMERGENCY_IDENTITY"),
+            break_glass_server: parsed("SSH_JIT_BREAK_GLASS_SERVER")?,
             tls_ca: path("SSH_JIT_TLS_CA"),
             instance: parsed("SSH_JIT_INSTANCE")?
                 .map(|v| v.parse().map_err(|e| bad("SSH_JIT_INSTANCE", &e)))

@@ -15,6 +15,9 @@ use super::{Context, Exit, Failure};
 struct Finding {
     what: &'static str,
     well: bool,
+    /// It works, and should not be left so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    warning: bool,
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
@@ -25,6 +28,7 @@ pub(super) fn run(context: &Context) -> Exit {
     // Without an agent keys lie in files, and sign as well.
     if findings.iter().all(|f| f.well || f.what == "ssh-agent") {
         findings.push(policy(context));
+        findings.push(emergency_keys(context));
         findings.extend(channels(context));
         findings.extend(alarms(context));
     }
@@ -33,7 +37,11 @@ pub(super) fn run(context: &Context) -> Exit {
         context.ui.data(&findings);
     } else {
         for finding in &findings {
-            let mark = if finding.well { "ok " } else { "NOT" };
+            let mark = match (finding.well, finding.warning) {
+                (true, false) => "ok ",
+                (true, true) => "!  ",
+                (false, _) => "NOT",
+            };
             context.ui.out(format_args!("{mark}  {:<9} {}", finding.what, visible(&finding.found)));
             if let Some(hint) = &finding.hint {
                 context.ui.out(format_args!("               -> {hint}"));
@@ -45,8 +53,8 @@ pub(super) fn run(context: &Context) -> Exit {
 
 fn finding(what: &'static str, outcome: Result<String, Failure>) -> Finding {
     match outcome {
-        Ok(found) => Finding { what, well: true, found, hint: None },
-        Err(failure) => Finding { what, well: false, found: failure.message, hint: failure.hint },
+        Ok(found) => Finding { what, well: true, warning: false, found, hint: None },
+        Err(failure) => Finding { what, well: false, warning: false, found: failure.message, hint: failure.hint },
     }
 }
 
@@ -116,6 +124,29 @@ fn policy(context: &Context) -> Finding {
         Ok(format!("knows {} and this key: {ask} roles to ask for, {decide} to decide on", person.name))
     };
     finding("policy", look())
+}
+
+/// Whether somebody could break the glass: one key may be where nobody gets at it.
+fn emergency_keys(context: &Context) -> Finding {
+    let look = || {
+        let roles: Vec<RoleView> = Person::open(context)?.read("/v1/roles")?;
+        let none = || {
+            Failure::new("no emergency key opens any role that you see")
+                .hint("register two in the policy, [[emergency_keys]], and keep them apart")
+        };
+        let most = roles.iter().map(|role| role.emergency_keys).max().filter(|most| *most > 0).ok_or_else(none)?;
+        let lone: Vec<&str> =
+            roles.iter().filter(|role| role.emergency_keys == 1).map(|role| role.name.as_str()).collect();
+        Ok((most, lone.join(", ")))
+    };
+    match look() {
+        Ok((_, lone)) if !lone.is_empty() => Finding {
+            warning: true,
+            hint: Some("register a second one, which lies elsewhere".to_owned()),
+            ..finding("emergency", Ok(format!("one emergency key only opens {lone}")))
+        },
+        outcome => finding("emergency", outcome.map(|(most, _)| format!("up to {most} keys open a role"))),
+    }
 }
 
 /// The ways in which the service tells people, where this person may see them.

@@ -70,13 +70,21 @@ fn configuration(args: &Args) -> String {
         "# The service. Paths are relative to this file.\n\
          url      = {:?}   # what people open; passkeys are bound to its host name\n\
          listen   = {:?}\n\
+         break_glass_listen = {:?}   # for break-glass alone: works when the rest does not\n\
          ca_keys  = \"ca-keys\"\n\
          policy   = \"policy.toml\"\n\
          database = \"sqlite:ssh-jit.db\"\n\
          journal  = \"break-glass.journal\"\n",
         args.url,
-        args.listen.to_string()
+        args.listen.to_string(),
+        own_listener(args.listen).to_string()
     )
+}
+
+/// The port after; where the system chooses, it does so twice.
+fn own_listener(listen: std::net::SocketAddr) -> std::net::SocketAddr {
+    let port = if listen.port() == 0 { 0 } else { listen.port().checked_add(1).unwrap_or(listen.port() - 1) };
+    (listen.ip(), port).into()
 }
 
 fn new_passphrase() -> Result<Passphrase, Failure> {

@@ -1,6 +1,7 @@
 //! The command line: results on standard output, everything else on standard error as `ssh-jit: ...`;
 //! an error is one line of fact and at most one hint; exit codes say what became of a request.
 
+mod ack;
 mod approve;
 mod asking;
 mod audit;
@@ -118,6 +119,8 @@ enum Verb {
     /// Get in when nobody can approve: a very short certificate for your emergency key
     #[command(name = "break-glass")]
     BreakGlass(break_glass::Args),
+    /// Say that you have heard of a break-glass, so that nobody is told again
+    Ack(ack::Args),
     /// Close the review of a break-glass
     Review(break_glass::ReviewArgs),
     /// Bind a passkey to you, so that you can decide in a browser
@@ -195,6 +198,7 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
                 user: cli.global.user,
                 identity: cli.global.identity,
                 emergency_identity: None,
+                break_glass_server: None,
                 tls_ca: cli.global.tls_ca,
                 instance: cli.global.instance,
             };
@@ -228,6 +232,7 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Done(args) => done::run(context, &args),
         Verb::Revoke(args) => revoke::run(context, &args),
         Verb::BreakGlass(args) => break_glass::run(context, &args),
+        Verb::Ack(args) => ack::run(context, &args),
         Verb::Review(args) => break_glass::review(context, &args),
         Verb::Passkey(verb) => passkey::run(context, &verb),
         Verb::Audit(verb) => audit::run(context, &verb),

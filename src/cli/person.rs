@@ -41,17 +41,34 @@ pub(super) struct Person<'c> {
 impl Service {
     /// Asks the service for its time and pins its trust document, or compares it with the pinned one.
     pub(super) fn open(context: &Context) -> Result<Self, Failure> {
-        let url = context.config.server.as_deref().ok_or_else(|| {
-            Failure::misuse("no service is known")
-                .hint("ssh-jit setup --server URL, or --server URL, or SSH_JIT_SERVER")
-        })?;
-        let (api, state) =
-            (Api::new(address(url)?, context.config.tls_ca.as_deref())?, State::open(&context.environment.state, url)?);
+        let url = server(context)?;
+        Self::at(context, url, State::open(&context.environment.state, url)?)
+    }
+
+    /// The same where break-glass alone is served; and at the ordinary address when that does not work.
+    pub(super) fn open_for_emergency(context: &Context) -> Result<Self, Failure> {
+        let url = server(context)?;
+        let state = State::open(&context.environment.state, url)?;
+        let own = context.config.break_glass_server.clone();
+        let Some(own) = own.map_or_else(|| state.break_glass(), |own| Ok(Some(own)))? else {
+            return Self::at(context, url, state);
+        };
+        Self::at(context, &own, state.clone()).or_else(|failure| {
+            context.ui.say(format_args!("{}; trying {url}", failure.message));
+            Self::at(context, url, state)
+        })
+    }
+
+    fn at(context: &Context, url: &str, state: State) -> Result<Self, Failure> {
+        let api = Api::new(address(url)?, context.config.tls_ca.as_deref())?;
         let now: Now = api.get("/v1/now")?;
         let ahead = now.now.second().since(context.clock.now().second());
         let Pinned { trust, text, new } = pinned(context, &api, state.trust()?, &now)?;
         if new {
             state.set_trust(&text)?;
+        }
+        if let Some(own) = now.break_glass.filter(|own| state.break_glass().is_ok_and(|known| known.as_ref() != Some(own))) {
+            state.set_break_glass(&own)?;
         }
         Ok(Self { api, state, trust, ahead })
     }
@@ -65,6 +82,13 @@ impl Service {
     pub(super) fn ahead(&self) -> i64 {
         self.ahead
     }
+}
+
+/// The service's address.
+fn server(context: &Context) -> Result<&str, Failure> {
+    context.config.server.as_deref().ok_or_else(|| {
+        Failure::misuse("no service is known").hint("ssh-jit setup --server URL, or --server URL, or SSH_JIT_SERVER")
+    })
 }
 
 /// A service's trust document that may be believed.
@@ -119,23 +143,29 @@ pub(super) fn address(url: &str) -> Result<&str, Failure> {
 impl<'c> Person<'c> {
     /// Finds out who asks and whom; opens no key yet.
     pub(super) fn open(context: &'c Context) -> Result<Self, Failure> {
-        let name = context.config.user.clone().ok_or_else(|| {
-            Failure::misuse("your name in the policy is not known")
-                .hint("ssh-jit setup, or --user NAME, or SSH_JIT_USER")
-        })?;
+        let name = user(context)?;
         Ok(Self { context, service: Service::open(context)?, name, identity: None })
+    }
+
+    /// The same to break the glass.
+    pub(super) fn open_for_emergency(context: &'c Context) -> Result<Self, Failure> {
+        let name = user(context)?;
+        Ok(Self { context, service: Service::open_for_emergency(context)?, name, identity: None })
+    }
+
+    /// The service's time, whatever this machine's clock says; and how far the service's is ahead of it, where that is
+    /// too much for anything else to be signed.
+    pub(super) fn now_all_the_same(&self) -> (Timestamp, Option<i64>) {
+        let ahead = self.service.ahead();
+        (self.service.now(self.context), (ahead.abs() > CLOCK_OFF).then_some(ahead))
     }
 
     /// The service's time, refused when this machine's clock is far off: it would date what is signed.
     pub(super) fn now(&self) -> Result<Timestamp, Failure> {
-        let off = self.service.ahead().abs();
-        if off > CLOCK_OFF {
-            return Err(Failure::new(format!(
-                "this machine's clock is {off} s off the service's, so nothing is signed"
-            ))
-            .hint("set the clock; if it is right, the service's is wrong: tell an administrator"));
-        }
-        Ok(self.service.now(self.context))
+        let (now, off) = self.now_all_the_same();
+        let Some(off) = off else { return Ok(now) };
+        Err(Failure::new(format!("this machine's clock is {} s off the service's, so nothing is signed", off.abs()))
+            .hint("set the clock; if it is right, the service's is wrong: tell an administrator"))
     }
 
     /// The agent, if there is one.
@@ -217,6 +247,13 @@ impl<'c> Person<'c> {
     pub(super) fn preamble(&self) -> Result<(InstanceId, PersonName, Nonce, Timestamp), Failure> {
         Ok((self.service.trust.instance.clone(), self.name.clone(), random::nonce(), self.now()?))
     }
+}
+
+/// The person's name in the policy.
+fn user(context: &Context) -> Result<PersonName, Failure> {
+    context.config.user.clone().ok_or_else(|| {
+        Failure::misuse("your name in the policy is not known").hint("ssh-jit setup, or --user NAME, or SSH_JIT_USER")
+    })
 }
 
 impl Context {

@@ -112,6 +112,16 @@ impl State {
         self.write("trust.json", trust)
     }
 
+    /// Where break-glass alone is served, as the service said last.
+    pub fn break_glass(&self) -> io::Result<Option<String>> {
+        self.read("break-glass.json")
+    }
+
+    /// Remembers where that is.
+    pub fn set_break_glass(&self, url: &str) -> io::Result<()> {
+        self.write("break-glass.json", &url)
+    }
+
     /// The last head that was seen.
     pub fn head(&self) -> io::Result<Option<SeenHead>> {
         self.read("head.json")

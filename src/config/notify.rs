@@ -1,7 +1,7 @@
 //! `[[notify]]` of `ssh-jit.toml`: the ways to tell people what happens.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +64,20 @@ pub enum Via {
         /// Name and password there.
         login: Option<(String, Secret<String>)>,
     },
+    /// Syslog, RFC 5424.
+    Syslog {
+        /// The daemon's socket or address.
+        to: SyslogTo,
+    },
+}
+
+/// A syslog daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyslogTo {
+    /// By its socket.
+    Unix(PathBuf),
+    /// By UDP, which anybody on the way can read.
+    Udp(SocketAddr),
 }
 
 /// How a connection for mail is kept secret.
@@ -122,6 +136,7 @@ pub(super) struct Table {
     from: Option<MailAddress>,
     username: Option<String>,
     password_file: Option<PathBuf>,
+    address: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -130,6 +145,7 @@ enum Kind {
     Webhook,
     Slack,
     Smtp,
+    Syslog,
 }
 
 impl Table {
@@ -160,6 +176,7 @@ impl Table {
             (self.from.is_some(), "from", Kind::Smtp),
             (self.username.is_some(), "username", Kind::Smtp),
             (self.password_file.is_some(), "password_file", Kind::Smtp),
+            (self.address.is_some(), "address", Kind::Syslog),
         ];
         if let Some((_, field, _)) = written.iter().find(|(there, _, kind)| *there && *kind != self.kind) {
             return Err(format!("{field}: a channel of this kind has none; take it out"));
@@ -174,6 +191,7 @@ impl Table {
                 Ok(Via::Slack { url: Secret::new(address(&url).map_err(|e| format!("url_file: {e}"))?) })
             }
             Kind::Smtp => self.smtp(base),
+            Kind::Syslog => Ok(Via::Syslog { to: syslog(needed(self.address.as_ref(), "address")?)? }),
         }
     }
 
@@ -206,6 +224,14 @@ fn address(text: &str) -> Result<String, String> {
         return Err("write https://... (http:// on loopback only), without a name or password in it".to_owned());
     }
     Ok(url.to_string())
+}
+
+/// `unix:/dev/log` or `udp:192.0.2.1:514`. No name: looking one up takes what may be down.
+fn syslog(text: &str) -> Result<SyslogTo, String> {
+    let socket = text.strip_prefix("unix:").map(Path::new).filter(|path| path.is_absolute());
+    let remote = text.strip_prefix("udp:").and_then(|address| address.parse().ok());
+    let to = socket.map(|path| SyslogTo::Unix(path.to_owned())).or(remote.map(SyslogTo::Udp));
+    to.ok_or_else(|| "address: write unix:/dev/log, or udp: and an IP address with its port".to_owned())
 }
 
 /// What the file holds, which nobody else can read.
@@ -297,6 +323,17 @@ mod tests {
             assert!(error.starts_with(field), "{error}");
         }
         assert!(complete(&(WEBHOOK.to_owned() + "\nmore = 1"), dir.path()).is_err());
+    }
+
+    #[test]
+    fn syslog_is_a_socket_or_an_address() {
+        let table = |address: &str| format!("name = \"log\"\nkind = \"syslog\"\naddress = \"{address}\"");
+        let to = |address: &str| complete(&table(address), Path::new(".")).map(|config| config.via);
+        assert!(matches!(to("unix:/dev/log"), Ok(Via::Syslog { to: SyslogTo::Unix(_) })));
+        assert!(matches!(to("udp:[::1]:514"), Ok(Via::Syslog { to: SyslogTo::Udp(_) })));
+        for wrong in ["", "/dev/log", "unix:dev/log", "udp:127.0.0.1", "udp:log.example:514", "tcp:127.0.0.1:514"] {
+            assert!(to(wrong).unwrap_err().starts_with("notify.log.address: write unix:/dev/log"), "{wrong}");
+        }
     }
 
     #[test]

@@ -64,6 +64,12 @@ pub enum EventKind {
     BreakGlass,
     /// Breaking the glass was tried and refused; copied from the journal.
     BreakGlassRefused,
+    /// People were told of broken glass; `detail` is the channel.
+    Alerted,
+    /// An attempt to tell them failed; `detail` is the channel.
+    Unalerted,
+    /// Somebody has heard of broken glass.
+    Acknowledged,
     /// The review of a break-glass was closed; `detail` is its outcome.
     Reviewed,
     /// A source said what is so; `detail` is its name and the SHA-256 of what it signed.

@@ -3,6 +3,7 @@
 //! policy, and nothing else can. Everything that the certificate will hold is in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::approval;
 use super::digest::Digest;
@@ -11,7 +12,7 @@ use super::names::{FactName, OptionName, PersonName, Principal, RoleName};
 use super::policy::{Circumstances, Policy, Role, Terms};
 use super::refusal::Refusal;
 use super::sshsig::BadSignature;
-use super::statement::{Approval, BreakGlass, Claim, Request};
+use super::statement::{Approval, BreakGlass, Claim, Request, Seconding};
 use super::time::{Seconds, Timestamp};
 use super::verify::Verified;
 
@@ -92,9 +93,15 @@ impl Grant {
         })
     }
 
-    /// The emergency way: a statement by a registered emergency key, which certifies itself. Whether
-    /// it was used before, and what the last reason was, the journal knows.
-    pub fn break_glass(policy: &Policy, statement: &Verified<BreakGlass>, skew: u32) -> Result<Self, Refusal> {
+    /// The emergency way: a statement by a registered emergency key, which certifies itself. Whether it was used
+    /// before, how often, and what the last reason was, the journal knows; and so whether it takes a `second` person.
+    pub fn break_glass(
+        policy: &Policy,
+        statement: &Verified<BreakGlass>,
+        second: Option<&Verified<Seconding>>,
+        from: Option<IpAddr>,
+        skew: u32,
+    ) -> Result<Self, Refusal> {
         let asked = statement.get();
         let emergency = policy.emergency_key(&asked.person, statement.key())?;
         let verified = statement.signed().signature().user_verified();
@@ -102,12 +109,12 @@ impl Grant {
             return Err(Refusal::Signature { why: BadSignature::NotVerified });
         }
         asked.reason.fits_emergency()?;
-        if asked.extends.is_some() {
-            return Err(Refusal::NotSupported { what: "extends: break the glass again instead" });
+        let terms = policy.emergency_terms(emergency, asked, from)?;
+        if let Some(second) = second {
+            policy.may_second(asked, second)?;
         }
-        let terms = policy.emergency_terms(emergency, &asked.role, &asked.hosts, &asked.principals, asked.seconds)?;
         let role = policy.roles().get(&asked.role).ok_or(Refusal::NotEmergencyKey)?;
-        let evidence = evidence([statement.digest(), policy.digest()].into_iter());
+        let evidence = evidence([statement.digest(), policy.digest()].into_iter().chain(second.map(Verified::digest)));
         let mut critical_options = role.critical_options.clone();
         if emergency.verify_required {
             critical_options.insert("verify-required".parse()?, String::new());

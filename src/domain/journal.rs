@@ -1,23 +1,30 @@
 //! The break-glass journal's entries: each signed by the journal key, each naming the one before, so
 //! that the journal proves by itself, without the database, what was done in an emergency and why.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::{PersonName, RequestId};
+use super::names::{PersonName, RequestId, RoleName};
+use super::policy::{EMERGENCY_LONGEST, EmergencyRules};
 use super::refusal::Refusal;
 use super::sshsig::SshSig;
 use super::statement::{BreakGlass, Serial, Version};
-use super::time::Moment;
+use super::time::{Moment, Timestamp};
 use super::verify::Signed;
 
 /// The SSHSIG namespace of a journal entry.
 pub const NAMESPACE: &str = "journal@ssh-jit";
 
-/// One thing that was tried with an emergency key.
+/// Within so many seconds uses are counted.
+const HOUR: i64 = 3600;
+/// So long, in seconds, a use is remembered for its extensions and for the limits.
+const DAY: i64 = 24 * 3600;
+
+/// One thing that was tried with an emergency key, or the keys that the policy began to name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are named in the words of the design")]
@@ -30,12 +37,29 @@ pub struct Entry {
     /// SHA-256 of the bytes of the entry before; of nothing for the first.
     pub prev: Digest,
     pub at: Moment,
-    /// The statement's bytes, verbatim.
+    /// The statement's bytes, verbatim. Empty where keys are told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub statement: String,
     /// The signature over them, armored.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub signature: String,
+    /// What a second person signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<Second>,
+    /// Where it came from, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
     pub policy: Digest,
     pub outcome: Outcome,
+}
+
+/// The statement of a second person who joined in: its bytes, and the armored signature over them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Second {
+    pub statement: String,
+    pub signature: String,
 }
 
 /// What came of it.
@@ -54,6 +78,22 @@ pub enum Outcome {
         /// [`Refusal::code`].
         code: String,
     },
+    /// From here on the policy names these emergency keys: people, and fingerprints of their keys.
+    Keys(BTreeSet<(PersonName, Digest)>),
+}
+
+/// A use, as limits and extensions look at it.
+#[derive(Debug, Clone)]
+struct Use {
+    id: RequestId,
+    person: PersonName,
+    role: RoleName,
+    key: Digest,
+    at: Timestamp,
+    /// Nobody else joined in.
+    alone: bool,
+    /// So many uses it goes on from.
+    goes_on_from: u32,
 }
 
 /// What a journal says so far: what comes next in it, and what must not come again.
@@ -66,6 +106,10 @@ pub struct Replay {
     last_reason: HashMap<PersonName, String>,
     counters: HashMap<Digest, u32>,
     last_counter_of_serials: u64,
+    /// The keys that the policy names, each with when it began to; `None` for those of the first entry of the kind.
+    keys: Option<BTreeMap<(PersonName, Digest), Option<Timestamp>>>,
+    /// The uses of a day, the oldest first.
+    uses: VecDeque<Use>,
 }
 
 impl Entry {
@@ -78,6 +122,14 @@ impl Entry {
     /// The statement and its signature.
     pub fn signed(&self) -> Result<Signed, Refusal> {
         Ok(Signed::new(self.statement.clone().into_bytes(), SshSig::from_armor(&self.signature)?))
+    }
+
+    /// The same of a second person, where one joined in.
+    pub fn second_signed(&self) -> Result<Option<Signed>, Refusal> {
+        let signed = |second: &Second| {
+            Ok(Signed::new(second.statement.clone().into_bytes(), SshSig::from_armor(&second.signature)?))
+        };
+        self.second.as_ref().map(signed).transpose()
     }
 }
 
@@ -99,9 +151,7 @@ impl Replay {
 
     /// Refuses what was used before: the same bytes, the last reason, a counter that did not rise.
     pub fn allows(&self, signed: &Signed, statement: &BreakGlass) -> Result<(), Refusal> {
-        if self.spent.contains(&signed.digest()) {
-            return Err(Refusal::Replayed);
-        }
+        self.unspent(signed)?;
         if self.ids.contains(&statement.id) {
             return Err(Refusal::IdTaken);
         }
@@ -109,11 +159,60 @@ impl Replay {
         if last_reason.is_some_and(|last| statement.reason.says_the_same_as(last)) {
             return Err(Refusal::ReasonRepeated);
         }
+        match &statement.extends {
+            Some(id) if self.last(statement, signed).is_none_or(|last| last.id != *id) => Err(Refusal::NotTheLast),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses bytes that were used before, and a counter that did not rise.
+    pub fn unspent(&self, signed: &Signed) -> Result<(), Refusal> {
+        if self.spent.contains(&signed.digest()) {
+            return Err(Refusal::Replayed);
+        }
         let signature = signed.signature();
         match (self.counters.get(&signature.key().fingerprint()), signature.counter()) {
             (Some(&last), Some(got)) if got <= last && (got, last) != (0, 0) => Err(Refusal::Counter { last, got }),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses what one person may not do alone: more uses in an hour than the policy says, and going on more
+    /// often than it says. Whoever breaks the glass anew while the last certificate may live goes on with it, whatever they say.
+    pub fn alone(&self, signed: &Signed, statement: &BreakGlass, rules: &EmergencyRules) -> Result<(), Refusal> {
+        let key = signed.signature().key().fingerprint();
+        let recent = || self.uses.iter().filter(|used| used.alone && statement.at.since(used.at) < HOUR);
+        let (of_key, of_all) = (recent().filter(|used| used.key == key).count(), recent().count());
+        let why = if of_key >= rules.per_key as usize {
+            format!("this key was used alone {of_key} times within an hour")
+        } else if of_all >= rules.in_all as usize {
+            format!("emergency keys were used alone {of_all} times within an hour")
+        } else if self.last(statement, signed).is_some_and(|last| last.goes_on_from >= rules.extend_alone) {
+            format!("you have gone on alone {} times already", rules.extend_alone)
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::NeedsSecond { why })
+    }
+
+    /// The use that this one goes on from: the last of this key for this role, while its certificate may live.
+    fn last(&self, statement: &BreakGlass, signed: &Signed) -> Option<&Use> {
+        let key = signed.signature().key().fingerprint();
+        let same = |used: &&Use| used.key == key && used.person == statement.person && used.role == statement.role;
+        let longest = i64::try_from(EMERGENCY_LONGEST).unwrap_or(i64::MAX);
+        self.uses.iter().rev().find(same).filter(|used| statement.at.since(used.at) < longest)
+    }
+
+    /// Whether the policy names other keys than the journal says. The journal says nothing before it is asked first.
+    pub fn names_others(&self, named: &BTreeSet<(PersonName, Digest)>) -> bool {
+        self.keys.as_ref().is_none_or(|known| !known.keys().eq(named))
+    }
+
+    /// Whether a key was named for so many seconds. Those of the first entry about keys always were: whoever can begin
+    /// a journal has the CA keys as well.
+    pub fn is_cool(&self, person: &PersonName, key: &PublicKey, cool_off: i64, now: Timestamp) -> bool {
+        let named = self.keys.as_ref().and_then(|keys| keys.get(&(person.clone(), key.fingerprint())));
+        named.is_some_and(|since| since.is_none_or(|since| now.since(since) >= cool_off))
     }
 
     /// Takes in an entry: checks its signature, its number and the hash of the one before.
@@ -124,23 +223,54 @@ impl Replay {
         if (entry.seq, entry.prev) != self.next() || self.epoch.is_some_and(|epoch| epoch != entry.epoch) {
             return Err(Refusal::OutOfOrder);
         }
-        if let Outcome::Issued { serial, .. } = entry.outcome {
-            if Some(serial) != self.next_serial(entry.epoch) {
-                return Err(Refusal::OutOfOrder);
-            }
-            let signed = entry.signed()?;
-            let statement: BreakGlass = signed.claims()?;
-            self.spent.insert(signed.digest());
-            self.ids.insert(statement.id);
-            self.last_reason.insert(statement.person, statement.reason.to_string());
-            if let Some(counter) = signed.signature().counter() {
-                self.counters.insert(signed.signature().key().fingerprint(), counter);
-            }
-            self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
+        match &entry.outcome {
+            Outcome::Issued { serial, .. } => self.issued(&entry, *serial)?,
+            Outcome::Keys(named) => self.named(named, entry.at.second()),
+            Outcome::Refused { .. } => {}
         }
         self.epoch = Some(entry.epoch);
         self.last = Some((entry.seq, signed_entry.digest()));
         Ok(entry)
+    }
+
+    fn issued(&mut self, entry: &Entry, serial: Serial) -> Result<(), Refusal> {
+        if Some(serial) != self.next_serial(entry.epoch) {
+            return Err(Refusal::OutOfOrder);
+        }
+        let signed = entry.signed()?;
+        let statement: BreakGlass = signed.claims()?;
+        let second = entry.second_signed()?;
+        let goes_on_from = self.last(&statement, &signed).map_or(0, |last| last.goes_on_from + 1);
+        for said in [Some(&signed), second.as_ref()].into_iter().flatten() {
+            self.spent.insert(said.digest());
+            if let Some(counter) = said.signature().counter() {
+                self.counters.insert(said.signature().key().fingerprint(), counter);
+            }
+        }
+        self.ids.insert(statement.id.clone());
+        self.last_reason.insert(statement.person.clone(), statement.reason.to_string());
+        self.uses.retain(|used| statement.at.since(used.at) < DAY);
+        self.uses.push_back(Use {
+            id: statement.id,
+            person: statement.person,
+            role: statement.role,
+            key: signed.signature().key().fingerprint(),
+            at: statement.at,
+            alone: second.is_none(),
+            goes_on_from,
+        });
+        self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
+        Ok(())
+    }
+
+    /// A key that was named without a break stays as old as it was.
+    fn named(&mut self, named: &BTreeSet<(PersonName, Digest)>, at: Timestamp) {
+        let before = self.keys.take();
+        let since = |key: &(PersonName, Digest)| match &before {
+            None => None,
+            Some(before) => before.get(key).copied().unwrap_or(Some(at)),
+        };
+        self.keys = Some(named.iter().map(|key| (key.clone(), since(key))).collect());
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::Digest;
 use super::names::{HostName, PersonName, Principal, RequestId, RoleName, Ticket};
 use super::policy::Terms;
 use super::statement::{BreakGlass, Category, Request};
@@ -99,6 +100,20 @@ pub enum News {
     BreakGlass {
         /// For what kind of emergency.
         category: Category,
+        /// So often it was told before, and nobody has said that they heard.
+        #[serde(default)]
+        again: u32,
+        /// Who joined in.
+        #[serde(default)]
+        second: Option<PersonName>,
+        /// By how many seconds the clocks differed when somebody went on all the same.
+        #[serde(default)]
+        clock_off: Option<i64>,
+    },
+    /// Somebody tried to break the glass with a key that may not.
+    BreakGlassTried {
+        /// Its fingerprint.
+        key: Digest,
     },
 }
 
@@ -149,7 +164,7 @@ impl Notice {
             seconds: terms.map(|terms| terms.seconds).or(said.seconds),
             reason: said.reason.clone(),
             ticket: None,
-            news: News::BreakGlass { category: said.category },
+            news: News::BreakGlass { category: said.category, again: 0, second: None, clock_off: said.clock_off },
         }
     }
 
@@ -171,14 +186,17 @@ impl Notice {
             News::Revoked { .. } => "request.revoked",
             News::Withdrawn => "request.withdrawn",
             News::Lapsed { .. } => "request.lapsed",
-            News::BreakGlass { .. } => "break-glass.opened",
+            News::BreakGlass { again: 0, .. } => "break-glass.opened",
+            News::BreakGlass { .. } => "break-glass.unheard",
+            News::BreakGlassTried { .. } => "break-glass.refused",
         }
     }
 
     /// Where to look, at a service of this address.
     pub fn link(&self, origin: &str) -> String {
         match self.news {
-            News::BreakGlass { .. } => format!("{origin}/emergencies"),
+            News::BreakGlass { .. } => format!("{origin}/emergencies#{}", self.request),
+            News::BreakGlassTried { .. } => format!("{origin}/log"),
             _ => format!("{origin}/requests/{}", self.request),
         }
     }
@@ -202,7 +220,11 @@ impl Notice {
             News::Withdrawn => format!("{person} withdrew the request for {role}"),
             News::Lapsed { approved: true } => format!("{asked} lapsed: nobody started it in time"),
             News::Lapsed { approved: false } => format!("{asked} lapsed: nobody decided in time"),
-            News::BreakGlass { .. } => format!("BREAK-GLASS: {person} opened {role}{}", self.on_and_for()),
+            News::BreakGlass { again: 0, .. } => format!("BREAK-GLASS: {person} opened {role}{}", self.on_and_for()),
+            News::BreakGlass { .. } => format!("BREAK-GLASS, nobody has heard: {person} opened {role}{}", self.on_and_for()),
+            News::BreakGlassTried { .. } => {
+                format!("BREAK-GLASS REFUSED: in {person}'s name for {role}, by a key that may not")
+            }
         }
     }
 
@@ -212,10 +234,16 @@ impl Notice {
         if self.news != News::ApprovedAutomatically {
             self.body(&mut lines, now);
         }
+        if let News::BreakGlass { .. } = self.news {
+            lines.push(format!("To end it: ssh-jit revoke {} --reason \"...\"", self.request));
+        }
         let link = self.link(origin);
         lines.push(match (&self.news, self.to) {
             (News::Requested(_) | News::Reminded(_) | News::Escalated(_), Reader::Room | Reader::Approver) => {
                 format!("Decide: {link} or ssh-jit approve {}", self.request)
+            }
+            (News::BreakGlass { .. }, _) => {
+                format!("Say that you have heard: {link} or ssh-jit ack {}", self.request)
             }
             _ => link,
         });
@@ -223,6 +251,10 @@ impl Notice {
     }
 
     fn body(&self, lines: &mut Vec<String>, now: Timestamp) {
+        if let News::BreakGlassTried { key } = &self.news {
+            // What a stranger wrote is passed on to nobody.
+            return lines.push(format!("Nothing was signed. The key: {key}"));
+        }
         match &self.news {
             News::Approved { by, comment, .. } | News::Denied { by, comment } if !comment.as_str().is_empty() => {
                 lines.push(format!("{by} said: {}", cut(comment.as_str())));
@@ -230,8 +262,10 @@ impl Notice {
             News::Revoked { by, why } => lines.push(format!("{by} said: {}", cut(why.as_str()))),
             _ => {}
         }
-        if let News::BreakGlass { category } = &self.news {
+        if let News::BreakGlass { category, second, clock_off, .. } = &self.news {
             lines.push(format!("Category: {}", category.as_str()));
+            lines.extend(second.iter().map(|second| format!("Together with: {second}")));
+            lines.extend(clock_off.iter().map(|off| format!("The clocks were {off} s apart, and they went on.")));
         }
         if !self.principals.is_empty() {
             lines.push(format!("Principals: {}", listed(&self.principals)));
@@ -254,7 +288,9 @@ impl Notice {
                 }
             }
             News::BreakGlass { .. } => {
-                lines.push(format!("It was opened {}. Somebody else must review it.", when(self.at, now)));
+                let end = self.seconds.map(|seconds| self.at.plus(seconds.get().into()));
+                let until = end.map(|end| format!(", until {}", when(end, now))).unwrap_or_default();
+                lines.push(format!("It was opened {}{until}. Somebody else must review it.", when(self.at, now)));
             }
             _ => {}
         }

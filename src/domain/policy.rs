@@ -4,6 +4,7 @@
 mod check;
 pub mod conditions;
 pub mod decide;
+pub mod emergency;
 pub mod people;
 pub mod quorum;
 pub mod ticket;
@@ -26,6 +27,7 @@ use super::time::{Patience, Seconds};
 pub use check::{Finding, Gravity};
 pub use conditions::{Circumstances, Conditions};
 pub use decide::{Asked, Effect, Explained, Met, Rule, Terms};
+pub use emergency::EmergencyRules;
 pub use people::People;
 pub use quorum::Quorum;
 pub use ticket::{TicketCheck, Tickets};
@@ -52,6 +54,7 @@ pub struct Policy {
     pub(super) ticket_checks: BTreeMap<CheckName, TicketCheck>,
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
+    pub(super) emergency_rules: EmergencyRules,
     pub(super) revoked_keys: BTreeSet<Digest>,
     pub(super) holders: HashMap<Digest, PersonName>,
 }
@@ -191,6 +194,7 @@ impl Policy {
             ticket_checks: BTreeMap::new(),
             rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
+            emergency_rules: EmergencyRules::default(),
             revoked_keys: BTreeSet::new(),
             holders: HashMap::new(),
         }
@@ -306,35 +310,6 @@ impl Policy {
         self.holders.contains_key(&fingerprint)
             || self.revoked_keys.contains(&fingerprint)
             || self.emergency_keys.iter().any(|e| e.key == *key)
-    }
-
-    /// What an emergency key gives for a role.
-    pub fn emergency_terms(
-        &self,
-        emergency: &EmergencyKey,
-        role_name: &RoleName,
-        hosts: &[HostName],
-        principals: &[Principal],
-        seconds: Option<Seconds>,
-    ) -> Result<Terms, Refusal> {
-        let role = self.roles.get(role_name).filter(|_| emergency.roles.contains(role_name));
-        let role = role.ok_or(Refusal::NotEmergencyKey)?;
-        let default = Seconds::new(EMERGENCY_DEFAULT).map_or(emergency.max, |d| d.min(emergency.max));
-        let seconds = seconds.unwrap_or(default);
-        if seconds > emergency.max {
-            return Err(Refusal::TooLong { asked: seconds, most: emergency.max, role: role_name.clone() });
-        }
-        let hosts = role.resolve_hosts(role_name, hosts)?;
-        let principals = role.resolve_principals(&hosts, principals)?;
-        Ok(Terms {
-            principals,
-            hosts,
-            seconds,
-            quorum: Quorum::default(),
-            by: None,
-            ends_by: None,
-            facts: BTreeMap::new(),
-        })
     }
 
     /// The keys that count no longer, by their fingerprints.

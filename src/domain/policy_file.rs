@@ -25,10 +25,11 @@ use super::policy::people::Groups;
 use super::policy::quorum::Part;
 use super::policy::ticket::{Pointer, TicketUrl};
 use super::policy::{
-    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, MOST_PRINCIPALS, People, Person, Policy, Quorum, Role,
+    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, EmergencyRules, MOST_PRINCIPALS, People, Person, Policy, Quorum, Role,
     Rule, Span, TicketCheck,
 };
 use super::policy_bundle::{self, Part as SourcePart, Pattern};
+use super::statement::Category;
 use super::text::visible;
 use super::time::{LONGEST, Patience, Seconds};
 use super::webhook::WebhookKey;
@@ -87,6 +88,7 @@ struct File {
     ticket_checks: BTreeMap<CheckName, Spanned<TicketCheckTable>>,
     #[serde(default)]
     rules: Vec<Spanned<RuleTable>>,
+    break_glass: Option<Spanned<BreakGlassTable>>,
     #[serde(default)]
     emergency_keys: Vec<EmergencyTable>,
     #[serde(default)]
@@ -268,6 +270,32 @@ struct HostTable {
     keys: Vec<PublicKey>,
 }
 
+/// How the glass may be broken.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BreakGlassTable {
+    categories: Option<Vec<Spanned<Written<Category>>>>,
+    cool_off: Option<Written<CoolOff>>,
+    per_key: Option<Spanned<i64>>,
+    in_all: Option<Spanned<i64>>,
+    extend_alone: Option<Spanned<i64>>,
+    #[serde(default)]
+    verify_required: bool,
+}
+
+/// From when the policy began to name an emergency key to when that acts, in seconds.
+struct CoolOff(i64);
+
+impl FromStr for CoolOff {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "none" => Ok(Self(0)),
+            _ => text.parse().map(|patience: Patience| Self(patience.seconds())),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EmergencyTable {
@@ -328,6 +356,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
     let mut groups = groups(&policy);
     once(&sources, "oidc", |file| file.oidc.is_some())?;
     once(&sources, "duties", |file| file.duties.is_some())?;
+    once(&sources, "break_glass", |file| file.break_glass.is_some())?;
     for source in &sources {
         if let Some(table) = &source.file.oidc {
             let claimable = claimable(&policy, &mut groups, table).map_err(|problem| source.at(&problem))?;
@@ -351,10 +380,15 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         let tables = std::mem::take(&mut source.file.hosts);
         hosts(&mut policy, tables).map_err(|problem| source.at(&problem))?;
     }
+    let verified = sources.iter().any(|source| source.file.break_glass.as_ref().is_some_and(|t| t.get_ref().verify_required));
     for source in &mut sources {
+        if let Some(table) = source.file.break_glass.take() {
+            let rules = emergency_rules(table.into_inner()).map_err(|problem| source.at(&problem))?;
+            policy.emergency_rules = rules;
+        }
         let (rules, keys) = (std::mem::take(&mut source.file.rules), std::mem::take(&mut source.file.emergency_keys));
         self::rules(&mut policy, &groups, rules, source.part.start)
-            .and_then(|()| emergency_keys(&mut policy, keys, source.part.start))
+            .and_then(|()| emergency_keys(&mut policy, keys, verified, source.part.start))
             .map_err(|problem| source.at(&problem))?;
     }
     Ok(policy)
@@ -743,8 +777,38 @@ fn hosts(policy: &mut Policy, tables: BTreeMap<HostName, Spanned<HostTable>>) ->
     Ok(())
 }
 
-fn emergency_keys(policy: &mut Policy, tables: Vec<EmergencyTable>, start: usize) -> Result<(), Problem> {
+fn emergency_rules(table: BreakGlassTable) -> Result<EmergencyRules, Problem> {
+    let usual = EmergencyRules::default();
+    let count = |written: Option<Spanned<i64>>, usual| {
+        let Some(written) = written else { return Ok(usual) };
+        let parsed = u32::try_from(*written.get_ref()).ok().filter(|count| *count <= 10_000);
+        parsed.ok_or_else(|| (written.span(), "from 0 to 10000 is possible".to_owned()))
+    };
+    let categories = match table.categories {
+        None => usual.categories,
+        Some(list) => list.into_iter().map(|category| category.into_inner().0).collect(),
+    };
+    if categories.is_empty() {
+        return Err((0..0, "break_glass.categories is empty, so no glass could be broken".to_owned()));
+    }
+    Ok(EmergencyRules {
+        categories,
+        cool_off: table.cool_off.map_or(usual.cool_off, |written| written.0.0),
+        per_key: count(table.per_key, usual.per_key)?,
+        in_all: count(table.in_all, usual.in_all)?,
+        extend_alone: count(table.extend_alone, usual.extend_alone)?,
+    })
+}
+
+/// `verified`: all of them must be FIDO keys that ask for PIN or finger.
+fn emergency_keys(
+    policy: &mut Policy,
+    tables: Vec<EmergencyTable>,
+    verified: bool,
+    start: usize,
+) -> Result<(), Problem> {
     for table in tables {
+        let table = EmergencyTable { verify_required: table.verify_required || verified, ..table };
         let place = start + table.person.span().start;
         let emergency = emergency_key(policy, table)?;
         policy.emergency_keys.push(EmergencyKey { place, ..emergency });

@@ -135,7 +135,15 @@ refusals! {
     NoDuty { duty: &'static str } = "no-duty", "person: this needs the duty {duty}";
     /// The certificate would not be exactly what it must be.
     Certificate { what: &'static str } = "certificate", "certificate: {what}";
-    /// An emergency key used as an everyday key, or the reverse, or not registered at all: one answer.
+    /// More than one person's emergency key may do alone.
+    NeedsSecond { why: String } = "needs-second", "second: {why}; beyond that a second person's emergency key must join in";
+    /// Somebody who joins in and does not make it two people, or whose key is not for this.
+    SecondUnfit { why: &'static str } = "second-unfit", "second: {why}";
+    /// A kind of emergency that the policy does not take.
+    CategoryNotTaken { taken: String } = "category-not-taken", "category: the policy takes {taken}";
+    /// An extension of what is not the person's last broken glass.
+    NotTheLast = "not-the-last", "extends: only your last use of this key for this role can be extended, within 15 minutes of it";
+    /// An emergency key used as an everyday key, or the reverse, not registered at all, or not for long enough: one answer.
     NotEmergencyKey = "not-emergency-key", "key: this key may not break the glass here";
     /// A webhook to an address that nobody has.
     UnknownSource = "unknown-source", "source: the policy knows none of this name";

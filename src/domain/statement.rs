@@ -129,7 +129,13 @@ statements! {
         #[serde(deserialize_with = "present")] extends: Option<RequestId>,
         category: Category,
         reason: Reason,
+        /// By how many seconds the service's clock is ahead of the person's, where they were told and went on.
+        #[serde(default, skip_serializing_if = "Option::is_none")] clock_off: Option<i64>,
     }
+    /// The holder of an emergency key lets somebody else break the glass beyond what they may do alone.
+    Seconding = "seconding" { requester: PersonName, role: RoleName, reason: Reason, }
+    /// The holder of an emergency key asks what it would open. Nothing is signed for it.
+    BreakGlassCheck = "break-glass-check" { }
     /// Somebody else closes the review that a break-glass opened.
     Review = "review" { break_glass: Digest, id: RequestId, outcome: Outcome, comment: Reason, }
     /// Somebody has heard of a break-glass.
@@ -191,10 +197,13 @@ impl<'de, const KIND: u8> Deserialize<'de> for Is<KIND> {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
             /// The word that statements and people use.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }

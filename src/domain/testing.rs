@@ -346,6 +346,7 @@ pub(crate) fn break_glass() -> BreakGlass {
         extends: None,
         category: Category::Outage,
         reason: parsed("primary is down, nobody answers"),
+        clock_off: None,
         nonce: nonce(4),
         at: at(0),
     }

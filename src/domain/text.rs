@@ -14,6 +14,11 @@ pub const LONGEST: usize = 1000;
 pub const SHORTEST_REASON: usize = 4;
 /// The shortest reason for breaking the glass, in characters.
 pub const SHORTEST_EMERGENCY_REASON: usize = 20;
+/// Words that say that somebody wants in, and not what is broken.
+const SAY_NOTHING: [&str; 24] = [
+    "a", "access", "asap", "emergency", "fix", "for", "help", "i", "immediately", "in", "it", "login", "me", "need", "needed",
+    "now", "please", "quick", "root", "test", "testing", "the", "to", "urgent",
+];
 
 /// Why somebody does something: 4 to 1,000 characters of one line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,10 +30,12 @@ impl Reason {
         &self.0
     }
 
-    /// Whether the reason is enough to break the glass: 20 characters or more, and more than one
-    /// word repeated. Whether it merely repeats the last one is the journal's to say.
+    /// Whether the reason is enough to break the glass: 20 characters or more, and at least two different words
+    /// beside those that say nothing. Whether it merely repeats the last one is the journal's to say.
     pub fn fits_emergency(&self) -> Result<(), Invalid> {
-        let mut words: Vec<String> = self.0.split_whitespace().map(str::to_lowercase).collect();
+        let bare = |word: &str| word.trim_matches(|c: char| c.is_ascii_punctuation()).to_lowercase();
+        let mut words: Vec<String> = self.0.split_whitespace().map(bare).collect();
+        words.retain(|word| !word.is_empty() && !SAY_NOTHING.contains(&word.as_str()));
         words.sort();
         words.dedup();
         if self.0.chars().count() < SHORTEST_EMERGENCY_REASON || words.len() < 2 {
@@ -181,6 +188,10 @@ mod tests {
         assert!(!fits("primary is down"), "15 characters");
         assert!(!fits("asap asap ASAP asap asap asap"), "one word repeated");
         assert!(!fits("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "one word");
+        for text in ["I need access, please, ASAP!", "test test - please login now", "Need urgent root access immediately"] {
+            assert!(!fits(text), "{text:?} says nothing");
+        }
+        assert!(fits("need access to fix the broken replica"), "what is broken is in it");
     }
 
     #[test]

@@ -127,8 +127,13 @@ impl<T: Statement> Verified<T> {
     /// Refuses a statement that was signed too long ago, or in the future: at its acceptance, not
     /// when it is verified again later.
     pub fn fresh(self, now: Timestamp) -> Result<Self, Refusal> {
+        self.fresh_for(FRESH_FOR, now)
+    }
+
+    /// The same where it may be so many seconds old.
+    pub fn fresh_for(self, most: i64, now: Timestamp) -> Result<Self, Refusal> {
         let age = now.since(self.statement.at());
-        if age > FRESH_FOR {
+        if age > most {
             Err(Refusal::Stale { seconds: age })
         } else if -age > AHEAD_BY {
             Err(Refusal::Future { seconds: -age })

@@ -15,7 +15,7 @@ use crate::domain::key::PublicKey;
 use crate::domain::names::{HostName, PersonName, RequestId};
 use crate::domain::passkey::Assertion;
 use crate::domain::refusal::Refusal;
-use crate::domain::statement::{self, Approval, Decision, Outcome, Removal, Return, Review, Statement, Withdrawal};
+use crate::domain::statement::{self, Acknowledgement, Approval, Decision, Outcome, Removal, Return, Review, Statement, Withdrawal};
 use crate::domain::text::{Comment, Reason};
 use crate::domain::time::Seconds;
 use crate::domain::verify::Signed;
@@ -110,6 +110,14 @@ pub(super) async fn draft_return(
     Ok(Draft::of(&service.draft_return(&caller, &which.id).await?))
 }
 
+pub(super) async fn draft_acknowledgement(
+    State(service): On,
+    Reader(caller): Reader,
+    Body(which): Body<Which>,
+) -> Answer<Draft> {
+    Ok(Draft::of(&service.draft_acknowledgement(&caller, &which.id).await?))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Found {
@@ -170,6 +178,11 @@ pub(super) async fn withdraw(State(service): On, Body(posted): Body<FromBrowser>
 pub(super) async fn give_back(State(service): On, Body(posted): Body<FromBrowser>) -> Answer<Changed> {
     let (id, state) = service.give_back(posted.signed::<Return>(&service).await?).await?;
     Ok(Json(Changed { id, state: state.into() }))
+}
+
+pub(super) async fn acknowledge(State(service): On, Body(posted): Body<FromBrowser>) -> Result<StatusCode, Failure> {
+    service.acknowledge(posted.signed::<Acknowledgement>(&service).await?).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn review(State(service): On, Body(posted): Body<FromBrowser>) -> Result<StatusCode, Failure> {

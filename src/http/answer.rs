@@ -118,6 +118,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::OutOfOrder
         | Refusal::StartOutOfReach
         | Refusal::ExtendsOther { .. }
+        | Refusal::CategoryNotTaken { .. }
+        | Refusal::NotTheLast
         | Refusal::ReasonRepeated => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Certificate { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::Signature { .. }
@@ -143,6 +145,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotYours
         | Refusal::NoDuty { .. }
         | Refusal::NotEmergencyKey
+        | Refusal::NeedsSecond { .. }
+        | Refusal::SecondUnfit { .. }
         | Refusal::WebhookUnsigned
         | Refusal::WebhookStale { .. }
         | Refusal::WebhookFuture { .. }

@@ -22,7 +22,8 @@ use crate::domain::policy::Duty;
 use crate::domain::refusal::Refusal;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::{self, Delivery};
-use crate::service::{Caller, Error, Service, Settings};
+use crate::config::Proxies;
+use crate::service::{Caller, Error, Glass, Service, Settings};
 use crate::wire::SignedText;
 
 use super::answer::{self, Failure};
@@ -105,11 +106,24 @@ pub(super) struct Peer(pub(super) Option<IpAddr>);
 impl FromRequestParts<Arc<Service>> for Peer {
     type Rejection = Infallible;
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Infallible> {
+        Ok(Self::of(parts, &service.settings().proxies))
+    }
+}
+
+impl FromRequestParts<Arc<Glass>> for Peer {
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, glass: &Arc<Glass>) -> Result<Self, Infallible> {
+        Ok(Self::of(parts, &glass.settings().proxies))
+    }
+}
+
+impl Peer {
+    fn of(parts: &Parts, proxies: &Proxies) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
         let forwarded = parts.headers.get_all("x-forwarded-for").iter().map(HeaderValue::to_str);
         let forwarded = forwarded.collect::<Result<Vec<_>, _>>().map(|lines| lines.join(","));
         // A header that cannot be read is one that says nothing.
-        Ok(Self(peer.and_then(|peer| service.settings().proxies.client(peer, &forwarded.unwrap_or_default()))))
+        Self(peer.and_then(|peer| proxies.client(peer, &forwarded.unwrap_or_default())))
     }
 }
 
@@ -247,7 +261,7 @@ fn foreign(method: &Method, headers: &HeaderMap, settings: &Settings) -> Option<
 
 /// What every answer tells browsers: load nothing from elsewhere, run no other script, frame nothing, and come
 /// by HTTPS for a year where that is how people open the service.
-pub(super) async fn harden(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+pub(super) async fn harden(State(https): State<bool>, request: Request, next: Next) -> Response {
     let a_page = wants_a_page(&request);
     let mut response = match ambiguous(request.headers()) {
         Some(failure) => ([(CONNECTION, "close")], failure).into_response(),
@@ -263,7 +277,7 @@ pub(super) async fn harden(State(service): State<Arc<Service>>, request: Request
     }
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if service.settings().origin.starts_with("https://") {
+    if https {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response

@@ -1,5 +1,6 @@
 //! Handlers: extract, call one service function, show what it gave.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use crate::domain::digest::Digest;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 
-use crate::service::{Holder, Listing, Service};
+use crate::domain::verify::Signed;
+use crate::service::{Attempt, Holder, Listing, Service};
 use crate::wire::{
-    AlarmView, Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Noted, Now,
+    AlarmView, BreakGlassText, Certified, Changed, ChannelView, CheckedView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Noted, Now,
     PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
 };
 
@@ -39,6 +41,7 @@ pub(super) async fn now(State(service): On) -> Json<Now> {
         instance: trust.instance.clone(),
         trust: trust.number,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        break_glass: service.settings().break_glass_url.clone(),
     })
 }
 
@@ -168,8 +171,28 @@ pub(super) async fn revoke(State(service): On, Statement(signed): Statement) -> 
     Ok(Json(service.revoke(signed).await?.into_iter().map(views::revoked).collect()))
 }
 
-pub(super) async fn break_glass(State(service): On, Statement(signed): Statement) -> Answer<Certified> {
-    Ok(Json(views::certified(&service.break_glass(signed).await?)))
+pub(super) async fn break_glass(
+    State(service): On,
+    Peer(from): Peer,
+    Body(posted): Body<BreakGlassText>,
+) -> Answer<Certified> {
+    Ok(Json(views::certified(&service.break_glass(attempt(posted, from)?).await?)))
+}
+
+pub(super) async fn check_emergency_key(State(service): On, Statement(signed): Statement) -> Answer<CheckedView> {
+    Ok(Json(views::checked(service.glass().check(&signed)?)))
+}
+
+/// An attempt to break the glass, as it was sent.
+pub(super) fn attempt(posted: BreakGlassText, from: Option<IpAddr>) -> Result<Attempt, Refusal> {
+    let BreakGlassText { text, signature, second } = posted;
+    let signed = Signed::try_from(&SignedText { text, signature })?;
+    Ok(Attempt { signed, second: second.as_ref().map(Signed::try_from).transpose()?, from })
+}
+
+pub(super) async fn acknowledge(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {
+    service.acknowledge(signed).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn enrol(State(service): On, Body(posted): Body<EnrolmentText>) -> Answer<PasskeyView> {

@@ -4,6 +4,7 @@
 mod acts;
 mod answer;
 mod assets;
+mod emergency;
 mod extract;
 mod handlers;
 mod limits;
@@ -15,6 +16,7 @@ mod tls;
 mod views;
 mod web;
 
+pub use emergency::{emergency_limits, emergency_router, emergency_runtime, serve_emergencies};
 pub use limits::Limits;
 pub use routes::{Needs, ROUTES, Route, router};
 pub use server::{Listening, bind, serve};

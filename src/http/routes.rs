@@ -84,6 +84,8 @@ pub const ROUTES: &[Route] = &[
     acts("/v1/returns", Kind::Return, || post(handlers::give_back)),
     acts("/v1/revocations", Kind::Revocation, || post(handlers::revoke)),
     acts("/v1/break-glass", Kind::BreakGlass, || post(handlers::break_glass)),
+    acts("/v1/break-glass/check", Kind::BreakGlassCheck, || post(handlers::check_emergency_key)),
+    acts("/v1/acknowledgements", Kind::Acknowledgement, || post(handlers::acknowledge)),
     acts("/v1/reviews", Kind::Review, || post(handlers::review)),
     reads("/v1/emergencies", Needs::Session, || get(handlers::emergencies)),
     calls("/v1/facts/{source}", Needs::Webhook, || post(handlers::hear)),
@@ -117,6 +119,7 @@ pub const ROUTES: &[Route] = &[
     calls("/web/drafts/decision", Needs::PageSession, || post(acts::draft_decision)),
     calls("/web/drafts/withdrawal", Needs::PageSession, || post(acts::draft_withdrawal)),
     calls("/web/drafts/return", Needs::PageSession, || post(acts::draft_return)),
+    calls("/web/drafts/acknowledgement", Needs::PageSession, || post(acts::draft_acknowledgement)),
     calls("/web/drafts/review", Needs::PageSession, || post(acts::draft_review)),
     calls("/web/drafts/removal", Needs::PageSession, || post(acts::draft_removal)),
     calls("/web/drafts/enrolment", Needs::Page, || post(acts::draft_enrolment)),
@@ -126,6 +129,7 @@ pub const ROUTES: &[Route] = &[
     calls("/web/decisions", Needs::PageSession, || post(acts::decide)),
     calls("/web/withdrawals", Needs::PageSession, || post(acts::withdraw)),
     calls("/web/returns", Needs::PageSession, || post(acts::give_back)),
+    calls("/web/acknowledgements", Needs::PageSession, || post(acts::acknowledge)),
     calls("/web/reviews", Needs::PageSession, || post(acts::review)),
     calls("/web/removals", Needs::PageSession, || post(acts::remove_passkey)),
 ];
@@ -148,6 +152,6 @@ pub fn router(service: &Arc<Service>) -> Router {
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::not_allowed)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(service), extract::harden))
+        .layer(axum::middleware::from_fn_with_state(service.settings().is_https(), extract::harden))
         .with_state(Arc::clone(service))
 }

@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// A bound listener.
 pub struct Listening {
     listener: TcpListener,
-    limits: Limits,
+    pub(super) limits: Limits,
     tls: Option<Tls>,
     /// Where it listens, with the port that the system chose when 0 was asked for.
     pub address: SocketAddr,
@@ -54,6 +54,23 @@ pub async fn serve(
     service: Arc<Service>,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let sweeping = tokio::spawn(sweep(Arc::clone(&service)));
+    let telling = tokio::spawn(Arc::clone(&service).deliver());
+    let following = tokio::spawn(Arc::clone(&service).follow_glass());
+    let routes = router(&service).layer(Extension(listening.limits));
+    let served = listen(listening, routes, end).await;
+    for beside in [sweeping, telling, following] {
+        beside.abort();
+    }
+    served
+}
+
+/// Serves these routes until `end` is ready.
+pub(super) async fn listen(
+    listening: Listening,
+    routes: Router,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let Listening { listener, limits, tls, .. } = listening;
     let handle = Handle::new();
     let server = axum_server::from_tcp(listener)?.handle(handle.clone());
@@ -61,21 +78,15 @@ pub async fn serve(
         end.await;
         handle.graceful_shutdown(Some(GRACE));
     });
-    let sweeping = tokio::spawn(sweep(Arc::clone(&service)));
-    let telling = tokio::spawn(Arc::clone(&service).deliver());
-    let routes = router(&service).layer(Extension(limits));
     let limiting = Limiting::new(limits);
-    let served = match tls {
+    match tls {
         None => run(server.acceptor(limiting), limits, routes).await,
         Some(tls) => {
             // Counted first: whoever is over a limit costs no cryptography.
             let secured = RustlsAcceptor::new(tls.config()).handshake_timeout(limits.handshake_within);
             run(server.acceptor(secured.acceptor(limiting)), limits, routes).await
         }
-    };
-    sweeping.abort();
-    telling.abort();
-    served
+    }
 }
 
 /// The routes, for one connection.

@@ -11,11 +11,11 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
+    Ahead, Alarm, ChannelInfo, Checked, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
     StoredEvent,
 };
 use crate::wire::{
-    AheadView, AlarmView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView,
+    AheadView, AlarmView, Certified, ChannelView, CheckedRole, CheckedView, DecisionView, EmergencyView, EventView, ExtendedView, FactView,
     KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView,
     RevokedView, RoleView, TermsView,
 };
@@ -121,6 +121,7 @@ pub(super) fn role(info: RoleInfo) -> RoleView {
         principals: info.role.principals,
         max: info.role.max,
         default: info.role.default,
+        emergency_keys: info.emergency_keys,
         may_request: info.may_request,
         may_decide: info.may_decide,
     }
@@ -138,6 +139,17 @@ pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
         at: info.at,
         review_open: info.review.is_none(),
         revoked: info.revoked,
+        alerted: info.alerted,
+        heard: info.heard,
+    }
+}
+
+pub(super) fn checked(checked: Checked) -> CheckedView {
+    let role = |(name, hosts, max)| CheckedRole { name, hosts, max };
+    CheckedView {
+        roles: checked.roles.into_iter().map(role).collect(),
+        categories: checked.categories,
+        hindrance: checked.hindrance,
     }
 }
 

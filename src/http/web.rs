@@ -16,7 +16,7 @@ use crate::domain::policy::Duty;
 use crate::domain::refusal::Refusal;
 use crate::domain::statement::Session;
 use crate::domain::time::Timestamp;
-use crate::service::{Caller, Holder, Listing, Opened, Part, Service, Topic};
+use crate::service::{Caller, EmergencyInfo, Holder, Listing, Opened, Part, Service, Topic};
 
 use super::acts::FromBrowser;
 use super::answer::Failure;
@@ -135,7 +135,9 @@ pub(super) async fn emergencies(
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
     let frame = frame(&service, &caller, "/emergencies").warning(&service.channels().await?);
-    Ok(page(&pages::Emergencies::of(frame, &caller, &service.emergencies(false).await?, at.page)))
+    let all = service.emergencies(false).await?;
+    let may_hear = |used: &EmergencyInfo| service.may_acknowledge(&caller, used);
+    Ok(page(&pages::Emergencies::of(frame, &caller, &all, may_hear, at.page)))
 }
 
 pub(super) async fn roles(

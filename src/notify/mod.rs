@@ -5,11 +5,13 @@
 mod mail;
 mod outbox;
 mod slack;
+mod syslog;
 mod webhook;
 
 pub use mail::{Mail, Security};
 pub use outbox::{Channel, Outbox, Via};
 pub use slack::Slack;
+pub use syslog::{Syslog, SyslogTo};
 pub use webhook::Webhook;
 
 use crate::domain::text::visible;
@@ -32,6 +34,16 @@ impl Untold {
     /// The channel does not work.
     fn broken(error: &str) -> Self {
         Self { error: short(error), refused: false }
+    }
+
+    /// Whether trying again would change nothing.
+    pub fn is_final(&self) -> bool {
+        self.refused
+    }
+
+    /// Why, in short.
+    pub fn error(&self) -> &str {
+        &self.error
     }
 
     /// The channel works, and does not take this one.

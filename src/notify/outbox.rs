@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{ChannelName, MailAddress};
@@ -13,7 +13,7 @@ use crate::domain::time::{Moment, Timestamp};
 use crate::store::outbox::{self, Entry};
 use crate::store::{Store, StoreError, Tx, events};
 
-use super::{Mail, Slack, Untold, Webhook};
+use super::{Mail, Slack, Syslog, Untold, Webhook};
 
 /// The first wait after a failure, in seconds; each further one is twice as long.
 const FIRST_WAIT: i64 = 5;
@@ -25,6 +25,8 @@ const LONGEST_STEP_BACK: i64 = 60;
 const GIVEN_UP_AFTER: i64 = 24 * 3600;
 /// Entries are kept so long, in seconds, whatever became of them.
 const KEPT_FOR: i64 = 30 * 24 * 3600;
+/// So many alerts may be on their way by one channel.
+const ALERTS_AT_ONCE: usize = 8;
 /// How long a worker waits when the store fails.
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,8 @@ pub enum Via {
     Slack(Slack),
     /// To people.
     Mail(Mail),
+    /// To whoever collects logs.
+    Syslog(Syslog),
 }
 
 /// One way to tell people.
@@ -45,12 +49,14 @@ pub struct Channel {
     via: Arc<Via>,
     within: Duration,
     wake: Notify,
+    /// So many alerts go out at once.
+    alerts: Semaphore,
 }
 
 impl Channel {
     /// A channel whose server may take so long for one message.
     pub fn new(name: ChannelName, via: Via, within: Duration) -> Self {
-        Self { name, via: Arc::new(via), within, wake: Notify::new() }
+        Self { name, via: Arc::new(via), within, wake: Notify::new(), alerts: Semaphore::new(ALERTS_AT_ONCE) }
     }
 
     /// A word for people.
@@ -59,7 +65,13 @@ impl Channel {
             Via::Webhook(_) => "webhook",
             Via::Slack(_) => "slack",
             Via::Mail(_) => "smtp",
+            Via::Syslog(_) => "syslog",
         }
+    }
+
+    /// Whether it writes to one person at a time.
+    pub fn is_personal(&self) -> bool {
+        matches!(*self.via, Via::Mail(_))
     }
 }
 
@@ -94,7 +106,7 @@ impl Outbox {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for channel in &self.channels {
-            if !matches!(*channel.via, Via::Mail(_)) {
+            if !channel.is_personal() {
                 outbox::insert(tx, &channel.name, None, &notice.to(Reader::Room), now)?;
                 continue;
             }
@@ -161,11 +173,37 @@ impl Outbox {
     }
 
     async fn attempt(&self, channel: &Channel, entry: &Entry, now: Timestamp) -> Result<(), Untold> {
-        let Some(notice) = entry.notice.clone() else { return Err(Untold::refused("the entry makes no sense")) };
-        let (via, id, origin) = (Arc::clone(&channel.via), entry.id.clone(), Arc::clone(&self.origin));
+        let nonsense = || Untold::refused("the entry makes no sense");
+        let notice = entry.notice.clone().ok_or_else(nonsense)?;
+        let recipient = entry.recipient.as_ref().map_err(|_| nonsense())?;
+        self.send(channel, &entry.id, recipient.as_ref(), notice, now).await
+    }
+
+    /// One attempt for something urgent, which waits for no other entry.
+    pub async fn alert(
+        &self,
+        channel: &Channel,
+        id: &str,
+        recipient: Option<&MailAddress>,
+        notice: Notice,
+        now: Timestamp,
+    ) -> Result<(), Untold> {
+        let _turn = channel.alerts.acquire().await;
+        self.send(channel, id, recipient, notice, now).await
+    }
+
+    async fn send(
+        &self,
+        channel: &Channel,
+        id: &str,
+        recipient: Option<&MailAddress>,
+        notice: Notice,
+        now: Timestamp,
+    ) -> Result<(), Untold> {
+        let (via, id, origin) = (Arc::clone(&channel.via), id.to_owned(), Arc::clone(&self.origin));
         let late = || Untold::broken("it did not answer in time");
         if let Via::Mail(mail) = &*via {
-            let Ok(Some(to)) = &entry.recipient else { return Err(Untold::refused("the entry makes no sense")) };
+            let to = recipient.ok_or_else(|| Untold::refused("the entry makes no sense"))?;
             let sent = tokio::time::timeout(channel.within, mail.send(&id, to, &notice, &origin, now)).await;
             return sent.unwrap_or_else(|_| Err(late()));
         }
@@ -176,6 +214,7 @@ impl Outbox {
             let _ = tell.send(match &*via {
                 Via::Webhook(webhook) => webhook.send(&id, &notice, &origin, now),
                 Via::Slack(slack) => slack.send(&notice, &origin, now),
+                Via::Syslog(syslog) => syslog.send(&notice, &origin, now),
                 Via::Mail(_) => Err(Untold::refused("mail goes elsewhere")),
             });
         });

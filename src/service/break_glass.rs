@@ -1,138 +1,69 @@
-//! Breaking the glass: journal first, always; then the certificate; then the database catches up. The
-//! path to the certificate touches no database, so that the way used in disasters is the way used
-//! every day.
+//! What follows on broken glass: the database catches up with the journal, and with who was told.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use crate::domain::certificate::ToBeSigned;
 use crate::domain::event::{Event, EventKind};
-use crate::domain::grant::Grant;
-use crate::domain::journal::{Entry, NAMESPACE, Outcome};
-use crate::domain::sshsig::Expect;
-use crate::domain::statement::{BreakGlass, Kind, Statement as _, Version};
+use crate::domain::journal::{Entry, Outcome};
+use crate::domain::statement::{BreakGlass, Kind};
 use crate::domain::time::Moment;
-use crate::domain::verify::{Signed, Verified};
-use crate::random;
-use crate::store::journal::Journal;
 use crate::store::{StoreError, Tx, emergencies, events, statements};
 
-use super::{Error, Issued, Service, notices};
+use super::{Attempt, Error, Issued, Service};
 
 /// The epoch of the first journal's serials; the database has the one before.
 const FIRST_EPOCH: u64 = 2;
-/// So many refused attempts in a row are written to the journal; the log has the rest.
-const MOST_REFUSED: usize = 1000;
-
-/// Why no glass was broken, and whether the journal says so already.
-struct Unbroken {
-    error: Error,
-    journaled: bool,
-}
-
-impl<E: Into<Error>> From<E> for Unbroken {
-    fn from(error: E) -> Self {
-        Self { error: error.into(), journaled: false }
-    }
-}
-
 impl Service {
-    /// Signs a short certificate for a registered emergency key, once its reason is durable.
-    pub async fn break_glass(self: &Arc<Self>, signed: Signed) -> Result<Issued, Error> {
-        let (service, statement) = (Arc::clone(self), signed.clone());
-        let work = tokio::task::spawn_blocking(move || service.broken(&statement));
-        let failed = |e| Unbroken { error: Error::Setup(format!("breaking the glass: {e}")), journaled: false };
-        let outcome = work.await.map_err(failed).and_then(|outcome| outcome);
+    /// Signs a short certificate for a registered emergency key, once its reason is durable, and has the database
+    /// catch up. Nobody waits for that.
+    pub async fn break_glass(self: &Arc<Self>, attempt: Attempt) -> Result<Issued, Error> {
+        let outcome = self.glass.break_glass(attempt).await;
         let service = Arc::clone(self);
-        // What the journal does not hold is recorded as any refusal is.
-        let refused = match &outcome {
-            Err(Unbroken { error: Error::Refused(refusal), journaled: false }) => Some(refusal.clone()),
-            _ => None,
-        };
-        // Nobody waits for the database here.
-        tokio::spawn(async move {
-            if let Some(refusal) = refused {
-                service.record_refusal(Kind::BreakGlass, &signed, &refusal).await;
-            }
-            if let Err(error) = service.import_journal().await {
-                tracing::error!(%error, "the journal was not imported; it will be tried again");
-            }
-        });
-        outcome.map_err(|unbroken| unbroken.error)
+        tokio::spawn(async move { service.catch_up().await });
+        outcome
     }
 
-    /// Verify, decide, make durable, sign: in this order, and nothing else.
-    fn broken(&self, signed: &Signed) -> Result<Issued, Unbroken> {
-        let (now, policy) = (self.clock.now(), self.policy());
-        let claimed: BreakGlass = signed.claims()?;
-        // Only a registered key is worth a signature check, and only its attempts are journaled.
-        policy.emergency_key(claimed.person(), signed.signature().key())?;
-        let expect = Expect::SshKey { verified: false };
-        let statement: Verified<BreakGlass> =
-            Verified::check(signed, signed.signature().key(), expect, &self.trust.instance, &self.seen)?;
-        let statement = statement.fresh(now.second())?;
-        let mut journal = self.journal();
-        let decided = journal
-            .replay()
-            .allows(signed, statement.get())
-            .and_then(|()| Grant::break_glass(&policy, &statement, self.settings.clock_skew));
-        let grant = match decided {
-            Ok(grant) => grant,
-            Err(refusal) => {
-                let refused =
-                    journal.after(0).iter().rev().take_while(|e| matches!(e.outcome, Outcome::Refused { .. })).count();
-                let journaled = refused < MOST_REFUSED;
-                if journaled {
-                    let outcome = Outcome::Refused { code: refusal.code().to_owned() };
-                    self.write(&mut journal, signed, now, policy.digest(), outcome)?;
-                }
-                return Err(Unbroken { error: refusal.into(), journaled });
-            }
-        };
-        let serial = journal
-            .replay()
-            .next_serial(self.journal_epoch)
-            .ok_or_else(|| Error::Setup("the journal has no serials left".to_owned()))?;
-        let tbs = ToBeSigned::new(grant, serial, random::bytes(), self.keys.break_glass_ca.public());
-        self.write(&mut journal, signed, now, policy.digest(), Outcome::Issued { serial, tbs: tbs.digest() })?;
-        drop(journal);
-        let certificate = self.keys.break_glass_ca.certify(&tbs)?;
-        Ok(Issued { certificate, serial, grant: tbs.grant().clone() })
+    /// Brings the database up to what was tried, for ever.
+    pub async fn follow_glass(self: Arc<Self>) {
+        loop {
+            self.glass.changed().await;
+            self.catch_up().await;
+        }
     }
 
-    fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Brings the database up to what was tried, and to who was told of it. What fails is tried again later.
+    pub(super) async fn catch_up(self: &Arc<Self>) {
+        for (signed, refusal) in self.glass.take_strangers() {
+            // What the journal does not hold is recorded as any refusal is.
+            self.record_refusal(Kind::BreakGlass, &signed, &refusal).await;
+        }
+        if let Err(error) = self.import_journal().await {
+            tracing::error!(%error, "the journal was not imported; it will be tried again");
+        }
     }
 
-    fn write(
-        &self,
-        journal: &mut Journal,
-        signed: &Signed,
-        at: Moment,
-        policy: crate::domain::digest::Digest,
-        outcome: Outcome,
-    ) -> Result<(), Error> {
-        let (seq, prev) = journal.replay().next();
-        let entry = Entry {
-            v: Version,
-            epoch: self.journal_epoch,
-            seq,
-            prev,
-            at,
-            statement: String::from_utf8_lossy(signed.bytes()).into_owned(),
-            signature: signed.signature().armor(),
-            policy,
-            outcome,
-        };
-        let signed = self.keys.journal.sign(NAMESPACE, entry.to_bytes())?;
-        Ok(journal.append(&signed, self.keys.journal.public())?)
+    /// Writes down who was alerted, and who could not be.
+    async fn record_alerts(&self) -> Result<(), Error> {
+        let attempts = self.glass.alerts().take_attempts();
+        if attempts.is_empty() {
+            return Ok(());
+        }
+        let attempts = Arc::new(attempts);
+        let written = Arc::clone(&attempts);
+        let outcome = self.store.write(move |tx| Ok::<_, StoreError>(written.record(tx)?)).await;
+        if outcome.is_err()
+            && let Some(attempts) = Arc::into_inner(attempts)
+        {
+            self.glass.alerts().put_back(attempts);
+        }
+        Ok(outcome?)
     }
 
     /// Copies what the journal has and the database has not. Safe to call at any time.
     pub async fn import_journal(&self) -> Result<(), Error> {
-        let epoch = self.journal_epoch;
+        let epoch = self.glass.epoch();
         let imported = self.store.read(move |tx| emergencies::imported(tx, epoch)).await?;
         let (entries, end) = {
-            let journal = self.journal();
+            let journal = self.glass.journal();
             (journal.after(imported).to_vec(), journal.replay().next().0 - 1)
         };
         if end < imported {
@@ -142,24 +73,21 @@ impl Service {
             )));
         }
         if entries.is_empty() {
-            return Ok(());
+            return self.record_alerts().await;
         }
-        let (outbox, policy) = (Arc::clone(&self.outbox), self.policy());
         self.store
             .write(move |tx| {
                 // Another import may have come first.
                 let imported = emergencies::imported(tx, epoch)?;
                 for entry in entries.iter().filter(|entry| entry.seq > imported) {
                     import(tx, entry)?;
-                    notices::tell_of_emergency(&outbox, tx, &policy, entry)?;
                     emergencies::set_imported(tx, epoch, entry.seq)?;
                 }
                 Ok::<_, Error>(())
             })
             .await?;
         self.waiters.wake_all();
-        self.outbox.wake();
-        Ok(())
+        self.record_alerts().await
     }
 }
 
@@ -185,6 +113,10 @@ pub(super) fn epoch_of(tx: &mut Tx<'_>, written: Option<u16>, now: Moment) -> Re
 }
 
 fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {
+    if let Outcome::Keys(_) = entry.outcome {
+        // The policy that names them is in the log already.
+        return Ok(());
+    }
     let nonsense = || StoreError::nonsense("journal", &entry.seq, "statement");
     let signed = entry.signed().map_err(|_| nonsense())?;
     let statement: BreakGlass = signed.claims().map_err(|_| nonsense())?;
@@ -194,14 +126,19 @@ fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {
         role: Some(statement.role.clone()),
         statement: Some(signed.digest()),
         policy: Some(entry.policy),
+        from: entry.from,
         ..Event::new(EventKind::BreakGlass, entry.at)
     };
     let event = match &entry.outcome {
         Outcome::Issued { serial, tbs } => {
             statements::keep(tx, Kind::BreakGlass, &signed)?;
+            if let Some(second) = entry.second_signed().map_err(|_| nonsense())? {
+                statements::keep(tx, Kind::Seconding, &second)?;
+            }
             emergencies::insert(tx, &statement.id, *serial, &signed, entry.at.second())?;
             Event { serial: Some(*serial), tbs: Some(*tbs), ..event }
         }
+        Outcome::Keys(_) => return Ok(()),
         Outcome::Refused { code } => Event { kind: EventKind::BreakGlassRefused, detail: Some(code.clone()), ..event },
     };
     events::append(tx, event)?;

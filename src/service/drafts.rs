@@ -10,7 +10,7 @@ use crate::domain::passkey::LONGEST_ENROLMENT;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::statement::{
-    Approval, Decision, Enrolment, Is, Outcome, Removal, Return, Review, Session, Version, Withdrawal,
+    Acknowledgement, Approval, Decision, Enrolment, Is, Outcome, Removal, Return, Review, Session, Version, Withdrawal,
 };
 use crate::domain::text::{Comment, Reason};
 use crate::domain::time::{Patience, Seconds, Timestamp};
@@ -137,6 +137,27 @@ impl Service {
             id: id.clone(),
             outcome,
             comment,
+            nonce,
+            at,
+        })
+    }
+
+    /// The caller has heard of a broken glass.
+    pub async fn draft_acknowledgement(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &RequestId,
+    ) -> Result<Acknowledgement, Error> {
+        let used = self.emergency(id).await?;
+        let (instance, nonce, at) = self.preamble();
+        Ok(Acknowledgement {
+            v: Version,
+            kind: Is,
+            instance,
+            person: caller.person.clone(),
+            break_glass: used.digest,
+            id: id.clone(),
+            comment: Comment::default(),
             nonce,
             at,
         })

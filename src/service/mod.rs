@@ -2,6 +2,8 @@
 //! verify, decide, commit what is spent and what will be signed, sign outside the writer, verify the
 //! signature, release.
 
+mod acknowledgements;
+mod alerts;
 mod break_glass;
 mod cases;
 mod circumstances;
@@ -11,6 +13,7 @@ mod drafts;
 mod error;
 mod extensions;
 mod facts;
+mod glass;
 mod history;
 mod krl;
 mod log;
@@ -56,6 +59,7 @@ pub use drafts::Choice;
 pub use error::Error;
 pub use extensions::Extended;
 pub use facts::FactInfo;
+pub use glass::{Attempt, Checked, Glass, GlassParts};
 pub use history::{History, RoleUsage, Usage};
 pub use krl::SignedKrl;
 pub use log::{SignedHead, StoredEvent};
@@ -78,11 +82,10 @@ const POLICIES: usize = 16;
 /// The running service.
 pub struct Service {
     store: Store,
-    keys: Keys,
+    keys: Arc<Keys>,
     trust: Trust,
     signed_trust: Signed,
-    journal: Mutex<Journal>,
-    journal_epoch: u16,
+    glass: Arc<Glass>,
     policies: RwLock<VecDeque<Arc<Policy>>>,
     clock: Clock,
     seen: VerifiedSet,
@@ -120,12 +123,19 @@ pub struct Settings {
     pub proxies: Proxies,
     /// The ways to tell people what happens.
     pub notify: Vec<ChannelConfig>,
+    /// Where break-glass alone is served, as clients write it.
+    pub break_glass_url: Option<String>,
 }
 
 impl Settings {
     /// Host and port, as browsers send them in `Host`.
     pub fn authority(&self) -> &str {
         self.origin.split_once("://").map_or(self.origin.as_str(), |(_, rest)| rest)
+    }
+
+    /// Whether people open the service by HTTPS.
+    pub fn is_https(&self) -> bool {
+        self.origin.starts_with("https://")
     }
 
     /// The WebAuthn relying party: the origin's host.
@@ -146,68 +156,61 @@ impl Default for Settings {
             ticket_checks: BTreeMap::new(),
             proxies: Proxies::default(),
             notify: Vec::new(),
+            break_glass_url: None,
         }
     }
 }
 
-/// The parts that a service is made of, opened and checked.
-pub struct Parts {
-    /// The database.
-    pub store: Store,
-    /// The key folder.
-    pub keys: Keys,
-    /// The signed trust document.
-    pub signed_trust: Signed,
-    /// The break-glass journal.
-    pub journal: Journal,
-    /// The policy in force.
-    pub policy: Policy,
-    /// Where the time comes from.
-    pub clock: Clock,
-    /// What the operator set.
-    pub settings: Settings,
-}
-
 impl Service {
-    /// Puts the parts together, and records the start and the policy.
-    pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
-        let trust = Trust::first_contact(&parts.signed_trust)?;
-        same_keys(&trust, &parts.keys)?;
-        let (written, now) = (parts.journal.replay().epoch(), parts.clock.now());
-        let journal_epoch = parts.store.write(move |tx| break_glass::epoch_of(tx, written, now)).await?;
-        let provider = parts.settings.oidc.clone();
-        let provider = provider.map(|oidc| oidc::Provider::new(oidc, &parts.settings.origin)).transpose()?;
+    /// Opens everything that takes the database, beside what breaks the glass; records the start and the policy.
+    pub async fn start(store: Store, glass: Arc<Glass>) -> Result<Arc<Self>, Error> {
+        let (settings, clock) = (glass.settings().clone(), glass.clock().clone());
+        let (written, now) = (glass.journal().replay().epoch(), clock.now());
+        let epoch = store.write(move |tx| break_glass::epoch_of(tx, written, now)).await?;
+        glass.set_epoch(epoch);
+        let provider = settings.oidc.clone();
+        let provider = provider.map(|oidc| oidc::Provider::new(oidc, &settings.origin)).transpose()?;
         let service = Arc::new(Self {
-            store: parts.store,
-            keys: parts.keys,
-            trust,
-            signed_trust: parts.signed_trust,
-            journal: Mutex::new(parts.journal),
-            journal_epoch,
+            store,
+            keys: Arc::clone(glass.keys()),
+            trust: glass.trust().clone(),
+            signed_trust: glass.signed_trust().clone(),
             policies: RwLock::new(VecDeque::new()),
-            clock: parts.clock,
-            seen: VerifiedSet::new(parts.settings.remembered),
-            taken: Remembered::new(parts.settings.remembered.min(TAKEN)),
+            clock,
+            seen: VerifiedSet::new(settings.remembered),
+            taken: Remembered::new(settings.remembered.min(TAKEN)),
             waiters: waiters::Waiters::default(),
             refusals: Mutex::default(),
             head: Mutex::default(),
             letters: Mutex::default(),
             usage: Mutex::default(),
             facts: RwLock::default(),
-            desk: tickets::Desk::new(&parts.settings.ticket_checks),
+            desk: tickets::Desk::new(&settings.ticket_checks),
             cut: krl::Cut::default(),
             provider,
-            outbox: Arc::new(notices::outbox(&parts.settings)),
-            settings: parts.settings,
+            outbox: Arc::new(notices::outbox(&settings)),
+            settings,
+            glass,
         });
-        service.load_policy(parts.policy, true).await?;
+        service.adopt(service.glass.policy(), true).await?;
         service.import_journal().await?;
         service.recall_revoked().await?;
+        service.recall_heard().await?;
         Ok(service)
     }
 
-    /// Puts a policy into force. It is stored whole, under its SHA-256, before anything is decided by it.
-    pub async fn load_policy(&self, policy: Policy, starting: bool) -> Result<(), Error> {
+    /// What breaks the glass.
+    pub fn glass(&self) -> &Arc<Glass> {
+        &self.glass
+    }
+
+    /// Puts a policy into force.
+    pub async fn load_policy(&self, policy: Policy) -> Result<(), Error> {
+        self.adopt(Arc::new(policy), false).await
+    }
+
+    /// A policy is stored whole, under its SHA-256, before anything is decided by it.
+    async fn adopt(&self, policy: Arc<Policy>, starting: bool) -> Result<(), Error> {
         self.sources_fit(&policy)?;
         self.checks_fit(&policy)?;
         let now = self.clock.now();
@@ -230,10 +233,11 @@ impl Service {
         self.recall().await
     }
 
-    fn put_into_force(&self, policy: Policy) {
+    fn put_into_force(&self, policy: Arc<Policy>) {
+        self.glass.set_policy(Arc::clone(&policy));
         let mut policies = self.policies.write().unwrap_or_else(PoisonError::into_inner);
         policies.retain(|known| known.digest() != policy.digest());
-        policies.push_front(Arc::new(policy));
+        policies.push_front(policy);
         policies.truncate(POLICIES);
         drop(policies);
         // It may revoke other keys.

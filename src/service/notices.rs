@@ -6,17 +6,16 @@ use std::sync::Arc;
 use lettre::transport::smtp::authentication::Credentials;
 use tokio::task::JoinSet;
 
-use crate::config::{ChannelConfig, SmtpTls, Via as Configured};
+use crate::config::{ChannelConfig, SmtpTls, SyslogTo, Via as Configured};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::journal::{Entry, Outcome};
 use crate::domain::names::{ChannelName, MailAddress, PersonName, RequestId};
 use crate::domain::notice::{News, Notice, Reader, Waiting};
-use crate::domain::policy::{Duty, Policy, Terms};
+use crate::domain::policy::{Policy, Terms};
 use crate::domain::request::State;
-use crate::domain::statement::{Approval, BreakGlass, Decision, Request, Revocation};
+use crate::domain::statement::{Approval, Decision, Request, Revocation};
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::verify::Verified;
-use crate::notify::{Channel, Mail, Outbox, Security, Slack, Via, Webhook};
+use crate::notify::{Channel, Mail, Outbox, Security, Slack, Syslog, SyslogTo as To, Via, Webhook};
 use crate::outgoing;
 use crate::store::outbox::{self, Health, Step};
 use crate::store::requests::{self, Stored};
@@ -64,6 +63,8 @@ fn channel(config: ChannelConfig) -> Channel {
             authorities: authorities.map(|roots| roots.iter().map(|root| root.der().to_vec()).collect()),
             allow,
         }),
+        Configured::Syslog { to: SyslogTo::Unix(path) } => Via::Syslog(Syslog::new(To::Unix(path))),
+        Configured::Syslog { to: SyslogTo::Udp(address) } => Via::Syslog(Syslog::new(To::Udp(address))),
     };
     Channel::new(name, via, within)
 }
@@ -228,27 +229,6 @@ impl Service {
     }
 }
 
-/// The glass was broken: the rooms hear of it, and whoever can approve the role or closes reviews.
-pub(super) fn tell_of_emergency(outbox: &Outbox, tx: &mut Tx<'_>, policy: &Policy, entry: &Entry) -> Result<(), Error> {
-    let (Outcome::Issued { .. }, false) = (&entry.outcome, outbox.is_empty()) else { return Ok(()) };
-    let signed = entry.signed()?;
-    let said: BreakGlass = signed.claims()?;
-    let terms = policy
-        .emergency_key(&said.person, signed.signature().key())
-        .and_then(|key| policy.emergency_terms(key, &said.role, &said.hosts, &said.principals, said.seconds));
-    let notice = Notice::of_emergency(&said, terms.ok().as_ref(), entry.at.second());
-    let (first, behind) = policy.deciders(&said.role, &said.person);
-    let approvers: Vec<_> = first.into_iter().chain(behind).collect();
-    let reviews = |name: &&PersonName| {
-        **name != said.person && policy.has_duty(name, Duty::Reviewers) && !approvers.contains(*name)
-    };
-    let reviewers = policy.people().keys().filter(reviews);
-    let people = addresses(policy, Reader::Approver, &approvers)
-        .chain(addresses(policy, Reader::Reviewer, reviewers))
-        .collect::<Vec<_>>();
-    Ok(outbox.insert(tx, &notice, &people, entry.at.second())?)
-}
-
 /// Time ended a request that nobody decided or started: the requester hears of it.
 pub(super) fn tell_of_lapse(
     outbox: &Outbox,
@@ -330,7 +310,7 @@ fn untold(tx: &mut Tx<'_>, id: &RequestId) -> Result<(), Error> {
 }
 
 /// Where to write to these people; those without an address are left out.
-fn addresses<'a>(
+pub(super) fn addresses<'a>(
     policy: &'a Policy,
     reader: Reader,
     people: impl IntoIterator<Item = &'a PersonName>,

@@ -10,7 +10,7 @@ use crate::domain::policy::{Duty, Policy, Role, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
-use crate::domain::statement::{Approval, BreakGlass, Request, Review, Revocation, Serial};
+use crate::domain::statement::{Acknowledgement, Approval, BreakGlass, Request, Review, Revocation, Serial};
 use crate::domain::time::{Patience, Timestamp};
 use crate::domain::usage::Seen;
 use crate::domain::verify::Signed;
@@ -119,6 +119,8 @@ pub struct RoleInfo {
     pub may_request: bool,
     /// Whether this person may decide on it.
     pub may_decide: bool,
+    /// How many emergency keys open it.
+    pub emergency_keys: u32,
 }
 
 /// A use of an emergency key.
@@ -136,6 +138,10 @@ pub struct EmergencyInfo {
     pub review: Option<Review>,
     /// Whether its certificate was revoked.
     pub revoked: bool,
+    /// When somebody was first told of it.
+    pub alerted: Option<Timestamp>,
+    /// Who has said that they heard of it.
+    pub heard: Option<PersonName>,
 }
 
 /// Which requests a reader wants.
@@ -205,6 +211,7 @@ impl Service {
             name: name.clone(),
             may_request: role.requesters.contains(person),
             may_decide: role.approvers.contains(person) && policy.decides(person),
+            emergency_keys: policy.emergency_keys_of(name),
             role: role.clone(),
         })
         .collect()
@@ -409,6 +416,9 @@ fn policy_text(tx: &mut Tx<'_>, sha256: &Digest) -> Result<Option<String>, Store
 
 fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyInfo, Error> {
     let review = used.review.map(|digest| statements::load(tx, &digest)?.claims::<Review>().map_err(Error::from));
+    let heard = used.acknowledgement.map(|digest| {
+        statements::load(tx, &digest)?.claims::<Acknowledgement>().map(|said| said.person).map_err(Error::from)
+    });
     Ok(EmergencyInfo {
         statement: used.signed.claims()?,
         digest: used.signed.digest(),
@@ -416,6 +426,8 @@ fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyI
         at: used.at,
         review: review.transpose()?,
         revoked: used.revocation.is_some(),
+        alerted: used.alerted,
+        heard: heard.transpose()?,
     })
 }
 

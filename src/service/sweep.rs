@@ -19,6 +19,7 @@ impl Service {
     /// Records what has lapsed and expired, imports what the journal has, and has those told again who have not
     /// decided. Gives of how many requests it wrote something down.
     pub async fn sweep(self: &Arc<Self>) -> Result<usize, Error> {
+        self.glass.alerts().wake();
         self.import_journal().await?;
         let (now, policy, outbox) = (self.clock.now(), self.policy(), Arc::clone(&self.outbox));
         let ended = Arc::new(self.store.read(move |tx| requests::ended(tx, now.second(), BATCH)).await?);

@@ -23,6 +23,10 @@ pub struct Emergency {
     pub review: Option<Digest>,
     /// What revoked it.
     pub revocation: Option<Digest>,
+    /// When somebody was first told of it.
+    pub alerted: Option<Timestamp>,
+    /// The statement of whoever has heard of it.
+    pub acknowledgement: Option<Digest>,
 }
 
 /// Keeps a use that the journal tells of.
@@ -42,6 +46,18 @@ pub fn insert(
 pub fn close_review(tx: &mut Tx<'_>, id: &RequestId, review: &Digest) -> Result<bool, StoreError> {
     let sql = "UPDATE emergencies SET review = ?2 WHERE id = ?1 AND review IS NULL";
     Ok(tx.execute(sql, &[id.as_str().into(), review.into()])? == 1)
+}
+
+/// Notes that somebody was told of it.
+pub fn alerted(tx: &mut Tx<'_>, id: &RequestId, at: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE emergencies SET alerted = ?2 WHERE id = ?1 AND alerted IS NULL";
+    tx.execute(sql, &[id.as_str().into(), at.unix().into()]).map(|_| ())
+}
+
+/// Notes that somebody has heard of it. Gives whether nobody had.
+pub fn acknowledge(tx: &mut Tx<'_>, id: &RequestId, acknowledgement: &Digest) -> Result<bool, StoreError> {
+    let sql = "UPDATE emergencies SET acknowledgement = ?2 WHERE id = ?1 AND acknowledgement IS NULL";
+    Ok(tx.execute(sql, &[id.as_str().into(), acknowledgement.into()])? == 1)
 }
 
 /// A use by its id.
@@ -96,7 +112,8 @@ fn set_number(tx: &mut Tx<'_>, name: &str, number: u64) -> Result<(), StoreError
     tx.execute(sql, &[name.into(), number.to_string().as_str().into()]).map(|_| ())
 }
 
-const SELECT: &str = "SELECT e.id, e.serial, e.statement, s.bytes, s.signature, e.at, e.review, v.revocation \
+const SELECT: &str = "SELECT e.id, e.serial, e.statement, s.bytes, s.signature, e.at, e.review, v.revocation, e.alerted, \
+                      e.acknowledgement \
                       FROM emergencies e JOIN statements s ON s.sha256 = e.statement \
                       LEFT JOIN revoked_emergencies v ON v.id = e.id";
 
@@ -109,6 +126,8 @@ fn emergency(row: &Row<'_>) -> Result<Emergency, StoreError> {
         at: Timestamp::from_unix(row.int(5)?),
         review: if row.opt_blob(6)?.is_some() { Some(row.digest(6)?) } else { None },
         revocation: if row.opt_blob(7)?.is_some() { Some(row.digest(7)?) } else { None },
+        alerted: row.opt_int(8)?.map(Timestamp::from_unix),
+        acknowledgement: if row.opt_blob(9)?.is_some() { Some(row.digest(9)?) } else { None },
         id: id.parse().map_err(|_| StoreError::nonsense("emergencies", &id, "id"))?,
     })
 }

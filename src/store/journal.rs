@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, StatVfsMountFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::journal::{Entry, Replay};
@@ -38,6 +39,12 @@ pub enum JournalError {
         /// What is wrong with it.
         why: String,
     },
+    /// Somebody else writes it: two of them would each give the same serials.
+    #[error("journal {0}: another ssh-jit has it open")]
+    Locked(PathBuf),
+    /// Nothing is in it, and its number is not known.
+    #[error("journal {0}: it is new, and only the database knows which number comes next; have that opened once")]
+    Unnumbered(PathBuf),
     /// A part of an entry could not be taken back.
     #[error("journal {0}: it ends in a part of an entry; restart the service")]
     Broken(PathBuf),
@@ -70,6 +77,8 @@ impl Journal {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
         let mut file = files::open_no_link(path, &mut options).map_err(fail)?;
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        locked.map_err(|_| JournalError::Locked(path.to_owned()))?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(fail)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -92,6 +101,28 @@ impl Journal {
     /// What the journal says so far.
     pub fn replay(&self) -> &Replay {
         &self.replay
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Why nothing can be written now, as far as that shows without trying.
+    pub fn hindrance(&self) -> Option<String> {
+        let disk = match rustix::fs::fstatvfs(&self.file) {
+            Ok(disk) => disk,
+            Err(e) => return Some(e.to_string()),
+        };
+        if self.broken {
+            Some("it ends in a part of an entry; restart the service".to_owned())
+        } else if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            Some("its disk is read-only".to_owned())
+        } else if disk.f_bavail == 0 {
+            Some("its disk is full".to_owned())
+        } else {
+            None
+        }
     }
 
     /// The entries after number `seq`.

@@ -55,6 +55,39 @@ pub struct Now {
     /// The number of the newest trust document.
     pub trust: u64,
     pub version: String,
+    /// Where break-glass alone is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
+}
+
+/// `POST /v1/break-glass`: the statement, and that of a second person where one joins in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct BreakGlassText {
+    pub text: String,
+    pub signature: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SignedText>,
+}
+
+/// `POST /v1/break-glass/check`: what an emergency key would open.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct CheckedView {
+    pub roles: Vec<CheckedRole>,
+    pub categories: Vec<Category>,
+    /// Why nothing would be signed now.
+    pub hindrance: Option<String>,
+}
+
+/// A role that an emergency key opens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct CheckedRole {
+    pub name: RoleName,
+    pub hosts: Vec<HostName>,
+    pub max: Seconds,
 }
 
 /// Where a request is.
@@ -322,6 +355,9 @@ pub struct RoleView {
     #[serde(default)]
     pub rules: Vec<String>,
     pub approvers: Vec<PersonName>,
+    /// How many emergency keys open it.
+    #[serde(default)]
+    pub emergency_keys: u32,
     pub may_request: bool,
     pub may_decide: bool,
 }
@@ -342,6 +378,12 @@ pub struct EmergencyView {
     /// Whether its certificate was revoked.
     #[serde(default)]
     pub revoked: bool,
+    /// When somebody was first told of it.
+    #[serde(default)]
+    pub alerted: Option<Timestamp>,
+    /// Who has said that they heard of it.
+    #[serde(default)]
+    pub heard: Option<PersonName>,
 }
 
 /// The answer to a message of facts.

@@ -327,7 +327,7 @@ fn secrets_sign_too() {
     let hook = PAGER.signs(draft(&bench));
     bench.refuses("webhook-unsigned", || hook.deliver(&bench));
     let unfit = Policy::parse(&policy()).expect("a policy");
-    assert!(bench.run(bench.service().load_policy(unfit, false)).is_err(), "the running one stays");
+    assert!(bench.run(bench.service().load_policy(unfit)).is_err(), "the running one stays");
     Pager("old").tags(draft(&bench)).deliver(&bench).ok();
 }
 

@@ -1,10 +1,12 @@
 //! Integration tests, as one crate: against the real OpenSSH programs, which are the judge of every
 //! format. They need `ssh`, `ssh-agent`, `ssh-keygen` and `sshd`, and no particular user.
 
+mod alerts;
 mod certificates;
 mod cli;
 mod differential;
 mod emergency;
+mod emergency_rules;
 mod evil_database;
 mod example;
 mod extensions;

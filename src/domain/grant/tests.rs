@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::names::Invalid;
-use crate::domain::statement::Decision;
+use crate::domain::statement::{Category, Decision};
 use crate::domain::testing::*;
 
 /// A story: who asks, who decides, who claims, and under which policy.
@@ -172,7 +172,7 @@ fn the_key_id_names_the_evidence() {
     let mut lines = [emergency.digest(), policy().digest()].map(|d| d.hex() + "\n");
     lines.sort();
     let expected = format!("BREAK-GLASS/7F3K-9QPX-M2/alice/db-prod/{}", Digest::of(lines.concat().as_bytes()));
-    assert_eq!(Grant::break_glass(&policy(), &emergency, 0).unwrap().key_id(), expected);
+    assert_eq!(Grant::break_glass(&policy(), &emergency, None, None, 0).unwrap().key_id(), expected);
 }
 
 /// R05: nobody decides for themselves, whatever else they are; R09: and nobody counts twice.
@@ -623,7 +623,7 @@ impl Emergency {
 
     fn grant(&self) -> Result<Grant, Refusal> {
         let verified = self.key.verified(&self.statement);
-        Grant::break_glass(&Policy::parse(&self.policy).unwrap(), &verified, 5)
+        Grant::break_glass(&Policy::parse(&self.policy).unwrap(), &verified, None, None, 5)
     }
 }
 
@@ -648,6 +648,10 @@ fn a_registered_key_breaks_the_glass() {
 
 #[test]
 fn nothing_else_breaks_the_glass() {
+    let denied = |rule: &str| {
+        let because = String::new();
+        Refusal::DeniedByRule { role: role("db-prod"), rule: parsed(rule), because }
+    };
     let reason = |text: &str| {
         let rule = "say in 20 characters or more, not one word repeated, what is broken";
         Refusal::Field { invalid: Invalid::new("reason", text, rule) }
@@ -675,8 +679,16 @@ fn nothing_else_breaks_the_glass() {
         ("a wider principal", Refusal::UnknownPrincipal { principal: "root".to_owned() }, |e| {
             e.statement.principals = list(&["root"]);
         }),
-        ("to extend another", Refusal::NotSupported { what: "extends: break the glass again instead" }, |e| {
-            e.statement.extends = Some(request_id());
+        ("a kind that the policy does not take", Refusal::CategoryNotTaken { taken: "outage".to_owned() }, |e| {
+            e.policy = format!("{}[break_glass]\ncategories = [\"outage\"]\n", e.policy);
+            e.statement.category = Category::Other;
+        }),
+        ("what a rule denies", denied("freeze"), |e| {
+            e.policy = format!("{}[[rules]]\nname = \"freeze\"\neffect = \"deny\"\n", e.policy);
+        }),
+        ("a host that a rule denies", denied("audit"), |e| {
+            let rule = "[[rules]]\nname = \"audit\"\neffect = \"deny\"\nhosts = [\"db2\"]\n";
+            e.policy = format!("{}{rule}", e.policy);
         }),
     ];
     for (name, expected, change) in cases {
@@ -724,7 +736,7 @@ proptest! {
         automatic.edit_policy("max = \"15m\" }\nmax = \"4h\"", "max = \"12h\" }\nmax = \"12h\"");
         automatic.request.seconds = Some(seconds(u64::from(length)));
         let emergency = BreakGlass { seconds: Some(seconds(u64::from(length % 600 + 1))), ..break_glass() };
-        let emergency = Grant::break_glass(&policy(), &alices_emergency_key().verified(&emergency), skew);
+        let emergency = Grant::break_glass(&policy(), &alices_emergency_key().verified(&emergency), None, None, skew);
         for (grant, length, begin) in [
             (story.grant(), length, story.claim.at),
             (automatic.grant(), length, story.claim.at),

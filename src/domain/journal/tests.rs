@@ -29,6 +29,8 @@ fn entry(replay: &Replay, key: &Key, statement: &BreakGlass, issued_counter: Opt
         at: Moment::from_unix_millis(NOW * 1000),
         statement: String::from_utf8(signed.bytes().to_vec()).unwrap(),
         signature: signed.signature().armor(),
+        second: None,
+        from: None,
         policy: policy().digest(),
         outcome,
     }
@@ -135,4 +137,84 @@ fn nothing_is_used_twice() {
     let issued = entry(&replay, &fido(0), &break_glass(), Some(1));
     take(&mut replay, &issued).unwrap();
     assert_eq!(replay.allows(&fido(0).sign_statement(&later), &later), Ok(()));
+}
+
+/// BG-02: a key acts once it was named for so long. Whoever writes the policy alone cannot make it older.
+#[test]
+fn a_new_key_cools_off() {
+    let mut replay = Replay::default();
+    let names = |keys: &[&Key]| keys.iter().map(|key| (person("alice"), key.public().fingerprint())).collect();
+    let (old, new) = (alices_emergency_key(), stranger());
+    let tell = |replay: &mut Replay, keys: &[&Key], seconds: i64| {
+        let (seq, prev) = replay.next();
+        let entry = Entry {
+            at: Moment::from_unix_millis((NOW + seconds) * 1000),
+            seq,
+            prev,
+            outcome: Outcome::Keys(names(keys)),
+            statement: String::new(),
+            signature: String::new(),
+            ..entry(replay, &old, &break_glass(), None)
+        };
+        take(replay, &entry).unwrap();
+    };
+    let cool = |replay: &Replay, key: &Key, seconds| replay.is_cool(&person("alice"), &key.public(), 3600, at(seconds));
+    assert!(replay.names_others(&BTreeSet::new()), "even that there are none is told");
+    assert!(!cool(&replay, &old, 1_000_000), "what the journal does not tell of acts never");
+    tell(&mut replay, &[&old], 0);
+    assert!(cool(&replay, &old, 0) && !cool(&replay, &new, 1_000_000), "those of the first entry act at once");
+    tell(&mut replay, &[&old, &new], 100);
+    assert!(!replay.names_others(&names(&[&old, &new])) && replay.names_others(&names(&[&old])));
+    assert!(cool(&replay, &old, 100) && !cool(&replay, &new, 3699) && cool(&replay, &new, 3700));
+    assert!(!replay.is_cool(&person("bob"), &new.public(), 3600, at(3700)), "it is one person's");
+    tell(&mut replay, &[&old], 5000);
+    tell(&mut replay, &[&old, &new], 5001);
+    assert!(!cool(&replay, &new, 8600) && cool(&replay, &new, 8601), "named anew, it cools off anew");
+    assert!(cool(&replay, &old, 5001), "the other was there all the time");
+}
+
+/// BG-15, BG-16: so often alone, and then not without another person.
+#[test]
+fn what_nobody_does_alone() {
+    let rules = EmergencyRules { per_key: 3, in_all: 5, ..EmergencyRules::default() };
+    let said = |number: i64, name: &str, seconds: i64| BreakGlass {
+        id: crate::domain::names::RequestId::from_bits(number.unsigned_abs()),
+        person: person(name),
+        reason: parsed(&format!("primary is down, nobody answers, {number}")),
+        at: at(seconds),
+        ..break_glass()
+    };
+    let (mut replay, mut number) = (Replay::default(), 0);
+    let mut uses = |replay: &mut Replay, key: &Key, name: &str, seconds: i64| {
+        number += 1;
+        let serial = replay.next_serial(3).unwrap().number() & 0xffff;
+        let entry = entry(replay, key, &said(number, name, seconds), Some(serial));
+        take(replay, &entry).unwrap();
+    };
+    let alone = |replay: &Replay, key: &Key, name: &str, seconds: i64| {
+        let statement = said(99, name, seconds);
+        replay.alone(&key.sign_statement(&statement), &statement, &rules).map_err(|e| e.code())
+    };
+    let (safe, other) = (alices_emergency_key(), stranger());
+    uses(&mut replay, &safe, "alice", 0);
+    assert_eq!(alone(&replay, &safe, "alice", 100), Ok(()), "one goes on alone once");
+    uses(&mut replay, &safe, "alice", 100);
+    assert_eq!(alone(&replay, &safe, "alice", 200), Err("needs-second"), "and not twice");
+    assert_eq!(alone(&replay, &safe, "alice", 999), Err("needs-second"));
+    assert_eq!(alone(&replay, &safe, "alice", 1000), Ok(()), "after its end it is another emergency");
+    uses(&mut replay, &safe, "alice", 1000);
+    assert_eq!(alone(&replay, &safe, "alice", 3599), Err("needs-second"), "three times in an hour");
+    assert_eq!(alone(&replay, &safe, "alice", 3600), Ok(()));
+    assert_eq!(alone(&replay, &other, "bob", 1100), Ok(()), "each key counts for itself");
+    uses(&mut replay, &other, "bob", 1100);
+    uses(&mut replay, &other, "bob", 1200);
+    assert_eq!(alone(&replay, &stranger(), "carol", 1300), Err("needs-second"), "all of them together, too");
+    let last = said(5, "bob", 1200);
+    let extends = |id: &RequestId, seconds| {
+        let statement = BreakGlass { extends: Some(id.clone()), ..said(50, "bob", seconds) };
+        replay.allows(&other.sign_statement(&statement), &statement)
+    };
+    assert_eq!(extends(&last.id, 1300), Ok(()));
+    assert_eq!(extends(&said(4, "bob", 0).id, 1300), Err(Refusal::NotTheLast));
+    assert_eq!(extends(&last.id, 2100), Err(Refusal::NotTheLast), "what is over is not extended");
 }

@@ -33,7 +33,9 @@ fn news_has_its_words() {
         (News::Withdrawn, "request.withdrawn", "alice withdrew the request for db-prod", "Reason: "),
         (News::Lapsed { approved: false }, "request.lapsed", "alice's request for db-prod lapsed: nobody decided in time", ""),
         (News::Lapsed { approved: true }, "request.lapsed", "alice's request for db-prod lapsed: nobody started it in time", ""),
-        (News::BreakGlass { category: Category::Outage }, "break-glass.opened", "BREAK-GLASS: alice opened db-prod on db1, db2 for 2h", "Category: outage"),
+        (News::BreakGlass { category: Category::Outage, again: 0, second: None, clock_off: None }, "break-glass.opened", "BREAK-GLASS: alice opened db-prod on db1, db2 for 2h", "Category: outage"),
+        (News::BreakGlass { category: Category::Outage, again: 1, second: Some(person("dan")), clock_off: Some(-400) }, "break-glass.unheard", "BREAK-GLASS, nobody has heard: alice opened db-prod on db1, db2 for 2h", "Together with: dan\nThe clocks were -400 s apart"),
+        (News::BreakGlassTried { key: Digest::of(b"") }, "break-glass.refused", "BREAK-GLASS REFUSED: in alice's name for db-prod, by a key that may not", "Nothing was signed"),
     ];
     for (news, topic, subject, words) in table {
         let mut notice = about(news);

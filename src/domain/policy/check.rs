@@ -198,6 +198,10 @@ impl Policy {
     }
 
     fn check_emergency_keys(&self, findings: &mut Findings<'_>) {
+        if let Some(role) = self.roles.values().next().filter(|_| self.emergency_keys.is_empty()) {
+            let message = "there is none, so nothing opens when nobody can approve";
+            findings.error(role.place, "no-emergency-key", "emergency_keys".to_owned(), message);
+        }
         let mut of_role: BTreeMap<&RoleName, Vec<usize>> = BTreeMap::new();
         for emergency in &self.emergency_keys {
             if self.not_revoked(&emergency.key).is_err() {

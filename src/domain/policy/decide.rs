@@ -270,7 +270,7 @@ impl Role {
         all.filter_map(|conditions| conditions.check(asked)).cloned().collect()
     }
 
-    fn not_denied(
+    pub(super) fn not_denied(
         &self,
         asked: &Asked<'_>,
         hosts: &[HostName],

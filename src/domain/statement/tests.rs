@@ -17,6 +17,10 @@ fn sample(kind: Kind) -> Value {
         Kind::Withdrawal => json!({ "request": this_request(), "id": request_id(), "reason": "" }),
         Kind::Return => json!({ "request": this_request(), "id": request_id(), "serial": "281474976710657" }),
         Kind::Revocation => json!({ "target": { "person": "alice" }, "reason": "left the company" }),
+        Kind::Seconding => {
+            json!({ "requester": "bob", "role": "db-prod", "reason": "it is down, and he has used his key up" })
+        }
+        Kind::BreakGlassCheck => json!({}),
         Kind::Review => {
             json!({ "break_glass": this_request(), "id": request_id(), "outcome": "drill", "comment": "a planned drill" })
         }
@@ -45,6 +49,8 @@ fn reread(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         Kind::Return => parse::<Return>(bytes).map(|s| to_bytes(&s)),
         Kind::Revocation => parse::<Revocation>(bytes).map(|s| to_bytes(&s)),
         Kind::BreakGlass => parse::<BreakGlass>(bytes).map(|s| to_bytes(&s)),
+        Kind::Seconding => parse::<Seconding>(bytes).map(|s| to_bytes(&s)),
+        Kind::BreakGlassCheck => parse::<BreakGlassCheck>(bytes).map(|s| to_bytes(&s)),
         Kind::Review => parse::<Review>(bytes).map(|s| to_bytes(&s)),
         Kind::Acknowledgement => parse::<Acknowledgement>(bytes).map(|s| to_bytes(&s)),
         Kind::Enrolment => parse::<Enrolment>(bytes).map(|s| to_bytes(&s)),
@@ -208,6 +214,8 @@ fn a_signature_serves_its_own_kind_only() {
         Kind::Return => verify::<Return>(bytes, namespace),
         Kind::Revocation => verify::<Revocation>(bytes, namespace),
         Kind::BreakGlass => verify::<BreakGlass>(bytes, namespace),
+        Kind::Seconding => verify::<Seconding>(bytes, namespace),
+        Kind::BreakGlassCheck => verify::<BreakGlassCheck>(bytes, namespace),
         Kind::Review => verify::<Review>(bytes, namespace),
         Kind::Acknowledgement => verify::<Acknowledgement>(bytes, namespace),
         Kind::Enrolment => verify::<Enrolment>(bytes, namespace),

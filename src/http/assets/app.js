@@ -104,6 +104,7 @@
     decision: { make: decision, kind: 'approval', path: '/web/decisions', done: (form) => (form.dataset.decision === 'deny' ? 'denied' : 'approved') },
     withdrawal: { make: draft('withdrawal', id), kind: 'withdrawal', path: '/web/withdrawals', done: () => 'withdrawn' },
     return: { make: draft('return', id), kind: 'return', path: '/web/returns', done: () => 'given back' },
+    acknowledgement: { make: draft('acknowledgement', id), kind: 'acknowledgement', path: '/web/acknowledgements', done: () => 'nobody is told again' },
     review: {
       make: draft('review', (form) => ({ ...id(form), outcome: form.elements.outcome.value, comment: form.elements.comment.value.trim() })),
       kind: 'review', path: '/web/reviews', done: () => 'the review is closed',

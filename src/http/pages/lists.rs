@@ -115,7 +115,19 @@ struct Emergency {
     serial: String,
     at: Timestamp,
     revoked: bool,
+    alerted: bool,
+    heard: Heard,
     review: Review,
+}
+
+/// Who has heard of it, as the reader sees it.
+enum Heard {
+    /// Nobody, and the reader does not count.
+    Nobody,
+    /// Nobody, and the reader can say so.
+    Yours,
+    /// Somebody.
+    By(PersonName),
 }
 
 /// Where its review stands, as the reader sees it.
@@ -129,15 +141,23 @@ enum Review {
 }
 
 impl Emergencies {
-    pub(in super::super) fn of(frame: Frame, caller: &Caller, all: &[EmergencyInfo], page: u32) -> Self {
-        let rows = page_of(all, page, LARGE_ROWS).iter().map(|info| Emergency::of(caller, info)).collect();
+    /// `may_hear` says whose word counts that they have heard of it.
+    pub(in super::super) fn of(
+        frame: Frame,
+        caller: &Caller,
+        all: &[EmergencyInfo],
+        may_hear: impl Fn(&EmergencyInfo) -> bool,
+        page: u32,
+    ) -> Self {
+        let shown = page_of(all, page, LARGE_ROWS).iter();
+        let rows = shown.map(|info| Emergency::of(caller, info, may_hear(info))).collect();
         let open = all.iter().filter(|info| info.review.is_none()).count();
         Self { frame, rows, open, pager: Pager::new(page, all.len() as u64, LARGE_ROWS) }
     }
 }
 
 impl Emergency {
-    fn of(caller: &Caller, info: &EmergencyInfo) -> Self {
+    fn of(caller: &Caller, info: &EmergencyInfo, may_hear: bool) -> Self {
         let said = &info.statement;
         let may_review = said.person != caller.person && caller.has_any(&[Duty::Reviewers]);
         Self {
@@ -149,6 +169,12 @@ impl Emergency {
             serial: info.serial.to_string(),
             at: info.at,
             revoked: info.revoked,
+            alerted: info.alerted.is_some(),
+            heard: match &info.heard {
+                Some(person) => Heard::By(person.clone()),
+                None if may_hear => Heard::Yours,
+                None => Heard::Nobody,
+            },
             review: match &info.review {
                 Some(review) => Review::Done {
                     person: review.person.clone(),
@@ -282,5 +308,13 @@ impl Log {
 
 /// The id that such an event names is a broken glass's, and no request has it.
 fn of_emergency(kind: EventKind) -> bool {
-    matches!(kind, EventKind::BreakGlass | EventKind::BreakGlassRefused | EventKind::Reviewed)
+    matches!(
+        kind,
+        EventKind::BreakGlass
+            | EventKind::BreakGlassRefused
+            | EventKind::Alerted
+            | EventKind::Unalerted
+            | EventKind::Acknowledged
+            | EventKind::Reviewed
+    )
 }

@@ -447,6 +447,9 @@ pub(super) fn story(event: &Event) -> String {
         EventKind::Refused => format!("refused to {who}: {detail}"),
         EventKind::BreakGlass => format!("{who} broke the glass for{role}{serial}"),
         EventKind::BreakGlassRefused => format!("breaking the glass was refused to {who}: {detail}"),
+        EventKind::Alerted => format!("people were told by {detail} that {who} broke the glass for{role}"),
+        EventKind::Unalerted => format!("the channel {detail} could not tell that {who} broke the glass for{role}"),
+        EventKind::Acknowledged => format!("{who} has heard of the broken glass of{role}"),
         EventKind::Reviewed => format!("{who} reviewed the broken glass of{role}: {detail}"),
     }
 }

@@ -119,6 +119,8 @@ fn doctor_says_what_to_do() {
             "ok   ssh-agent DIR/alice/agent.sock holds 0 keys",
             "ok   identity  ssh-ed25519 SHA256 is at hand",
             "ok   policy    knows alice and this key: 3 roles to ask for, 1 to decide on",
+            "!    emergency one emergency key only opens db-prod",
+            "               -> register a second one, which lies elsewhere",
         ],
         &[],
     );

@@ -108,7 +108,7 @@ fn what_cannot_be_used_is_named() {
         fs::write(&config, text).expect("a file");
         alice.run(&["roles"]).is(1, &[], &[&format!("{file}:{said}")]);
     };
-    let known = "expected one of `server`, `user`, `identity`, `emergency_identity`, `tls_ca`, `instance`";
+    let known = "expected one of `server`, `user`, `identity`, `emergency_identity`, `break_glass_server`, `tls_ca`, `instance`";
     refuses(&good.replace("user =", "usr ="), &format!("5: usr: unknown field `usr`, {known}"));
     refuses("server = 7", "1: server: invalid type: integer `7`, expected a string");
     refuses(

@@ -23,7 +23,7 @@ use ssh_jit::domain::policy::Policy;
 use ssh_jit::domain::statement::Kind;
 use ssh_jit::domain::time::{Moment, Timestamp};
 use ssh_jit::http::{Limits, Needs, ROUTES, Tls, router};
-use ssh_jit::service::{Error, Parts, Service, Settings, open_journal};
+use ssh_jit::service::{Error, Glass, GlassParts, Service, Settings, open_journal};
 use ssh_jit::store::{self, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -160,18 +160,18 @@ impl Bench {
     pub(crate) fn start(&mut self, policy: &str) -> Result<(), Error> {
         let base = self.dir.path();
         let keys = load_keys(base);
-        let parts = Parts {
-            store: Store::open(&format!("sqlite:{DATABASE}"), base)?,
+        let store = Store::open(&format!("sqlite:{DATABASE}"), base)?;
+        let glass = Glass::new(GlassParts {
             signed_trust: read_trust(&base.join("ca-keys")).expect("trust"),
             journal: open_journal(&self.journal(), &keys)?,
             keys,
             policy: Policy::parse(policy).expect("a policy"),
             clock: Clock::Manual(Arc::clone(&self.millis)),
             settings: self.settings.clone(),
-        };
+        })?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let service = runtime.block_on(Service::start(parts))?;
+        let service = runtime.block_on(Service::start(store, glass))?;
         // Not http::serve: it sweeps on its own, and here only the test lets time do anything.
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -194,6 +194,7 @@ impl Bench {
     /// Begins to deliver what is to be told.
     pub(crate) fn deliver(&self) {
         self.running().runtime.spawn(self.service().deliver());
+        self.running().runtime.spawn(Arc::clone(self.service().glass()).alert());
     }
 
     /// Ends the service; the files stay.
@@ -235,7 +236,7 @@ impl Bench {
     /// Puts another policy into force.
     pub(crate) fn load_policy(&self, text: &str) {
         let policy = Policy::parse(text).unwrap_or_else(|e| panic!("{e}"));
-        self.run(self.service().load_policy(policy, false)).expect("stored");
+        self.run(self.service().load_policy(policy)).expect("stored");
     }
 
     /// Writes down what time has ended.

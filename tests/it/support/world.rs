@@ -320,6 +320,7 @@ impl World {
         let emergency = public_line(&self.key("emergency"));
         text + ROLES
             + &format!("[[emergency_keys]]\nperson = \"alice\"\nkey = \"{emergency}\"\nroles = [\"db-prod\"]\n")
+            + "[break_glass]\ncool_off = \"none\"\nper_key = 100\nextend_alone = 100\n"
     }
 
     /// A person at their terminal: their own home, their key in a file, no agent.

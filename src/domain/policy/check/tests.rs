@@ -5,6 +5,17 @@ use crate::domain::testing::Key;
 
 /// ann and bob ask; cid, dee, eli and fay approve; hosts h1 and h2.
 fn sound() -> String {
+    emergency(250) + &emergency(251) + &bare()
+}
+
+/// ann's emergency key of this seed.
+fn emergency(seed: u8) -> String {
+    let key = Key::from_seed(seed).public();
+    format!("[[emergency_keys]]\nperson = \"ann\"\nkey = \"{key}\"\nroles = [\"db\"]\n")
+}
+
+/// The same without emergency keys.
+fn bare() -> String {
     let person = |(i, (name, group)): (usize, &(&str, &str))| {
         let key = Key::from_seed(100 + i as u8).public();
         format!("[people.{name}]\ngroups = [\"{group}\"]\nkeys = [\"{key}\"]\n")
@@ -152,14 +163,11 @@ fn lengths_hours_and_keys_make_sense() {
     assert_eq!(codes(&sensitive), []);
     assert_eq!(codes(&sensitive.replace("hosts = [\"h1\", \"h2\"]\n", "")), [("sensitive-unbound", Warning)]);
     assert_eq!(codes(&sensitive.replace("max = \"2h\"", "max = \"5h\"")), [("sensitive-long", Warning)]);
-    let emergency = |seed: u8| {
-        let key = Key::from_seed(seed).public();
-        format!("[[emergency_keys]]\nperson = \"ann\"\nkey = \"{key}\"\nroles = [\"db\"]\n")
-    };
-    assert_eq!(codes(&(sound() + &emergency(200))), [("one-emergency-key", Warning)]);
-    assert_eq!(codes(&(sound() + &emergency(200) + &emergency(201))), []);
+    assert_eq!(codes(&bare()), [("no-emergency-key", Gravity::Error)]);
+    assert_eq!(codes(&(bare() + &emergency(200))), [("one-emergency-key", Warning)]);
+    assert_eq!(codes(&(bare() + &emergency(200) + &emergency(201))), []);
     let revoked = format!("revoked_keys = [\"{}\"]\n", Key::from_seed(201).public());
-    let found = codes(&(revoked + &sound() + &emergency(200) + &emergency(201)));
+    let found = codes(&(revoked + &bare() + &emergency(200) + &emergency(201)));
     assert_eq!(found, [("one-emergency-key", Warning), ("revoked-emergency-key", Warning)]);
     let oidc = |groups: &str| codes(&(changed("requesters = [\"sre\"]", "requesters = [\"sre\", \"ext\"]") + groups));
     assert_eq!(oidc("[oidc]\ngroups = [\"ext\", \"dba\"]\n"), [("empty-group", Warning), ("idle-claim", Warning)]);

@@ -127,5 +127,8 @@ critical_options = { source-address = "10.0.0.0/8" }
         let key = key(&format!("{person} safe"));
         format!("[[emergency_keys]]\nperson = {person:?}\nkey = {key:?}\nroles = [{role:?}]\nmax = {max:?}\n")
     };
-    people.concat() + roles + &emergency("alice", "db-prod", "10m") + &emergency("carol", "vault", "15m")
+    people.concat() + roles + &emergency("alice", "db-prod", "10m") + &emergency("carol", "vault", "15m") + OFTEN
 }
+
+/// What tests do many times, and people do not.
+const OFTEN: &str = "[break_glass]\nper_key = 100\nin_all = 1000\nextend_alone = 100\n";
