@@ -165,7 +165,8 @@ impl ServiceConfig {
     /// The first setting that cannot be used, alone or beside the others.
     fn doubt(&self) -> Option<&'static str> {
         let https = self.url.starts_with("https://");
-        let in_the_open = |address: &SocketAddr| self.tls().is_none() && !address.ip().is_loopback() && !self.behind_proxy;
+        let in_the_open =
+            |address: &SocketAddr| self.tls().is_none() && !address.ip().is_loopback() && !self.behind_proxy;
         let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
         let refused = [
             (!https && !self.url.starts_with("http://"), "url: write http://... or https://..."),

@@ -1,12 +1,13 @@
 //! How fast the spine is: a request, an approval and a claim, each its own signed call to the real
 //! server in another process, on SQLite, over plain HTTP on loopback. Also what commands cost people.
 //!
-//! `scripts/bench.sh [PART]...` runs it; the parts are `policy`, `krl`, `commands`, `bare`, `lives`, `claims`,
+//! `scripts/bench.sh [PART]...` runs it; the parts are `policy`, `krl`, `flood`, `commands`, `bare`, `lives`, `claims`,
 //! `waiting` and `pages`; and `million`, which runs only when it is named: it stores 10^6 requests first. The load
 //! comes from the same machine, so figures compare within one run only.
 
 mod bare;
 mod commands;
+mod flood;
 mod krl;
 mod load;
 mod pages;
@@ -54,10 +55,13 @@ fn main() {
     if wanted("krl") {
         krl::run();
     }
-    if !args.is_empty() && args.iter().all(|arg| ["policy", "krl"].contains(&arg.as_str())) {
+    let dir = tempfile::Builder::new().prefix("ssh-jit-bench-").tempdir().expect("a temporary folder");
+    if wanted("flood") {
+        flood::run(dir.path());
+    }
+    if !args.is_empty() && args.iter().all(|arg| ["policy", "krl", "flood"].contains(&arg.as_str())) {
         return;
     }
-    let dir = tempfile::Builder::new().prefix("ssh-jit-bench-").tempdir().expect("a temporary folder");
     let alice = Person::new(dir.path().join("home"));
     let mut cast = Cast::new(PEOPLE, &alice.policy());
     let service = dir.path().join("service");

@@ -103,6 +103,10 @@ pub fn statements() -> Vec<(Kind, String)> {
         Kind::Return => json!({"request": digest, "id": "7F3K-9QPX-M2", "serial": "281474976710657"}),
         Kind::Revocation => json!({"target": {"person": "bob"}, "reason": "left the company"}),
         Kind::BreakGlass => breaking("7F3K-9QPX-M2", "primary is down, nobody answers"),
+        Kind::Seconding => {
+            json!({"requester": "bob", "role": "db-prod", "reason": "he has used his key up, and it is down"})
+        }
+        Kind::BreakGlassCheck => json!({}),
         Kind::Review => json!({"break_glass": digest, "id": "7F3K-9QPX-M2", "outcome": "drill", "comment": "planned"}),
         Kind::Acknowledgement => json!({"break_glass": digest, "id": "7F3K-9QPX-M2", "comment": "seen"}),
         Kind::Enrolment => json!({"key": passkey(), "application": SITE.0, "ssh_key": digest, "until": AT}),
@@ -142,6 +146,8 @@ pub fn journal() -> (String, Vec<Entry>) {
             at: "2026-11-22T10:01:58.042Z".parse().expect("a moment"),
             signature: sign(&key(2), Kind::BreakGlass.namespace(), said.as_bytes()).armor(),
             statement: said,
+            second: None,
+            from: None,
             policy: Digest::of(b"policy"),
             outcome: if seq < 3 { issued } else { refused },
         };

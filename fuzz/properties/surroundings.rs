@@ -17,7 +17,7 @@ use ssh_jit::domain::policy::Policy;
 use ssh_jit::domain::statement::Kind;
 use ssh_jit::domain::time::Timestamp;
 use ssh_jit::http::{Needs, ROUTES, router};
-use ssh_jit::service::{Parts, Service, Settings, open_journal};
+use ssh_jit::service::{Glass, GlassParts, Service, Settings, open_journal};
 use ssh_jit::store::{self, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -77,17 +77,18 @@ impl Web {
         let trust = keys.first_trust(InstanceId::from_bytes([7; 16]), Timestamp::from_unix(NOW)).expect("trust");
         write_trust(&ca_keys, &trust).expect("trust");
         store::create("sqlite:db", folder.path()).expect("a database");
-        let parts = Parts {
-            store: Store::open("sqlite:db", folder.path()).expect("the database"),
+        let glass = Glass::new(GlassParts {
             signed_trust: read_trust(&ca_keys).expect("trust"),
             journal: open_journal(&folder.path().join("journal"), &keys).expect("a journal"),
             keys,
             policy: Policy::parse(&policy()).expect("a policy"),
             clock: Clock::Manual(Arc::new(AtomicI64::new(NOW * 1000))),
             settings: Settings::default(),
-        };
+        });
+        let store = Store::open("sqlite:db", folder.path()).expect("the database");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let service = runtime.block_on(Service::start(parts)).expect("a service");
+        let service =
+            runtime.block_on(Service::start(store, glass.expect("what breaks the glass"))).expect("a service");
         Self { router: router(&service), runtime, _folder: folder }
     }
 

@@ -192,16 +192,14 @@ fn private_half(path: &Path) -> std::io::Result<PathBuf> {
     Ok(if path.extension().is_some_and(|e| e == "pub") && private.exists() { private } else { path })
 }
 
-fn statement(
-    person: &Person<'_>,
-    args: &Args,
-    role: &RoleName,
-    category: Category,
-) -> Result<BreakGlass, Failure> {
+fn statement(person: &Person<'_>, args: &Args, role: &RoleName, category: Category) -> Result<BreakGlass, Failure> {
     let reason = reason(args.reason.as_ref(), args.reason_file.as_deref())?;
     let (at, off) = person.now_all_the_same();
     if let Some(off) = off.filter(|_| !args.clock_off) {
-        let fact = format!("this machine's clock is {} s off the service's, and the certificate goes by the service's", off.abs());
+        let fact = format!(
+            "this machine's clock is {} s off the service's, and the certificate goes by the service's",
+            off.abs()
+        );
         let hint = "set the clock that is wrong; to go on all the same, on record: --clock-off";
         return Err(Failure::new(fact).exit(Exit::BreakGlassRefused).hint(hint));
     }

@@ -81,9 +81,9 @@ fn configuration(args: &Args) -> String {
     )
 }
 
-/// The port after; where the system chooses, it does so twice.
+/// A hundred ports further; where the system chooses, it does so twice.
 fn own_listener(listen: std::net::SocketAddr) -> std::net::SocketAddr {
-    let port = if listen.port() == 0 { 0 } else { listen.port().checked_add(1).unwrap_or(listen.port() - 1) };
+    let port = if listen.port() == 0 { 0 } else { listen.port().checked_add(100).unwrap_or(listen.port() - 100) };
     (listen.ip(), port).into()
 }
 

@@ -67,7 +67,9 @@ impl Service {
         if new {
             state.set_trust(&text)?;
         }
-        if let Some(own) = now.break_glass.filter(|own| state.break_glass().is_ok_and(|known| known.as_ref() != Some(own))) {
+        if let Some(own) =
+            now.break_glass.filter(|own| state.break_glass().is_ok_and(|known| known.as_ref() != Some(own)))
+        {
             state.set_break_glass(&own)?;
         }
         Ok(Self { api, state, trust, ahead })

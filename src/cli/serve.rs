@@ -130,11 +130,7 @@ struct Server {
 }
 
 impl Server {
-    async fn run(
-        self: Arc<Self>,
-        opened: Result<Store, StoreError>,
-        own: Option<SocketAddr>,
-    ) -> Result<Exit, Failure> {
+    async fn run(self: Arc<Self>, opened: Result<Store, StoreError>, own: Option<SocketAddr>) -> Result<Exit, Failure> {
         let mut end = Box::pin(asked_to_end()?);
         tokio::spawn(reload_on_hangup(Arc::clone(&self), signal(SignalKind::hangup())?));
         let started = tokio::select! {

@@ -221,7 +221,9 @@ impl Notice {
             News::Lapsed { approved: true } => format!("{asked} lapsed: nobody started it in time"),
             News::Lapsed { approved: false } => format!("{asked} lapsed: nobody decided in time"),
             News::BreakGlass { again: 0, .. } => format!("BREAK-GLASS: {person} opened {role}{}", self.on_and_for()),
-            News::BreakGlass { .. } => format!("BREAK-GLASS, nobody has heard: {person} opened {role}{}", self.on_and_for()),
+            News::BreakGlass { .. } => {
+                format!("BREAK-GLASS, nobody has heard: {person} opened {role}{}", self.on_and_for())
+            }
             News::BreakGlassTried { .. } => {
                 format!("BREAK-GLASS REFUSED: in {person}'s name for {role}, by a key that may not")
             }

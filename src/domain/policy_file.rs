@@ -25,8 +25,8 @@ use super::policy::people::Groups;
 use super::policy::quorum::Part;
 use super::policy::ticket::{Pointer, TicketUrl};
 use super::policy::{
-    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, EmergencyRules, MOST_PRINCIPALS, People, Person, Policy, Quorum, Role,
-    Rule, Span, TicketCheck,
+    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, EmergencyRules, MOST_PRINCIPALS, People, Person, Policy,
+    Quorum, Role, Rule, Span, TicketCheck,
 };
 use super::policy_bundle::{self, Part as SourcePart, Pattern};
 use super::statement::Category;
@@ -380,7 +380,8 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         let tables = std::mem::take(&mut source.file.hosts);
         hosts(&mut policy, tables).map_err(|problem| source.at(&problem))?;
     }
-    let verified = sources.iter().any(|source| source.file.break_glass.as_ref().is_some_and(|t| t.get_ref().verify_required));
+    let verified =
+        sources.iter().any(|source| source.file.break_glass.as_ref().is_some_and(|t| t.get_ref().verify_required));
     for source in &mut sources {
         if let Some(table) = source.file.break_glass.take() {
             let rules = emergency_rules(table.into_inner()).map_err(|problem| source.at(&problem))?;

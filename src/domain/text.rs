@@ -16,8 +16,30 @@ pub const SHORTEST_REASON: usize = 4;
 pub const SHORTEST_EMERGENCY_REASON: usize = 20;
 /// Words that say that somebody wants in, and not what is broken.
 const SAY_NOTHING: [&str; 24] = [
-    "a", "access", "asap", "emergency", "fix", "for", "help", "i", "immediately", "in", "it", "login", "me", "need", "needed",
-    "now", "please", "quick", "root", "test", "testing", "the", "to", "urgent",
+    "a",
+    "access",
+    "asap",
+    "emergency",
+    "fix",
+    "for",
+    "help",
+    "i",
+    "immediately",
+    "in",
+    "it",
+    "login",
+    "me",
+    "need",
+    "needed",
+    "now",
+    "please",
+    "quick",
+    "root",
+    "test",
+    "testing",
+    "the",
+    "to",
+    "urgent",
 ];
 
 /// Why somebody does something: 4 to 1,000 characters of one line.
@@ -188,7 +210,9 @@ mod tests {
         assert!(!fits("primary is down"), "15 characters");
         assert!(!fits("asap asap ASAP asap asap asap"), "one word repeated");
         assert!(!fits("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "one word");
-        for text in ["I need access, please, ASAP!", "test test - please login now", "Need urgent root access immediately"] {
+        for text in
+            ["I need access, please, ASAP!", "test test - please login now", "Need urgent root access immediately"]
+        {
             assert!(!fits(text), "{text:?} says nothing");
         }
         assert!(fits("need access to fix the broken replica"), "what is broken is in it");

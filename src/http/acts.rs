@@ -15,7 +15,9 @@ use crate::domain::key::PublicKey;
 use crate::domain::names::{HostName, PersonName, RequestId};
 use crate::domain::passkey::Assertion;
 use crate::domain::refusal::Refusal;
-use crate::domain::statement::{self, Acknowledgement, Approval, Decision, Outcome, Removal, Return, Review, Statement, Withdrawal};
+use crate::domain::statement::{
+    self, Acknowledgement, Approval, Decision, Outcome, Removal, Return, Review, Statement, Withdrawal,
+};
 use crate::domain::text::{Comment, Reason};
 use crate::domain::time::Seconds;
 use crate::domain::verify::Signed;

@@ -17,12 +17,12 @@ use axum::routing::MethodRouter;
 
 use serde::de::DeserializeOwned;
 
+use crate::config::Proxies;
 use crate::domain::names::RequestId;
 use crate::domain::policy::Duty;
 use crate::domain::refusal::Refusal;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::{self, Delivery};
-use crate::config::Proxies;
 use crate::service::{Caller, Error, Glass, Service, Settings};
 use crate::wire::SignedText;
 

@@ -20,8 +20,9 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::verify::Signed;
 use crate::service::{Attempt, Holder, Listing, Service};
 use crate::wire::{
-    AlarmView, BreakGlassText, Certified, Changed, ChannelView, CheckedView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Noted, Now,
-    PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
+    AlarmView, BreakGlassText, Certified, Changed, ChannelView, CheckedView, EmergencyView, EnrolmentText, EventView,
+    FactView, Heard, Noted, Now, PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView,
+    SignedText, Submitted,
 };
 
 use super::answer::Failure;

@@ -11,13 +11,13 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, Alarm, ChannelInfo, Checked, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
-    StoredEvent,
+    Ahead, Alarm, ChannelInfo, Checked, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo,
+    SignedKrl, StoredEvent,
 };
 use crate::wire::{
-    AheadView, AlarmView, Certified, ChannelView, CheckedRole, CheckedView, DecisionView, EmergencyView, EventView, ExtendedView, FactView,
-    KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView,
-    RevokedView, RoleView, TermsView,
+    AheadView, AlarmView, Certified, ChannelView, CheckedRole, CheckedView, DecisionView, EmergencyView, EventView,
+    ExtendedView, FactView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView,
+    RequestView, RevocationView, RevokedView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {

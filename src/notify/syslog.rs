@@ -79,7 +79,8 @@ mod tests {
     fn a_message_is_one_line_that_the_standard_knows() {
         let notice = Notice::of_emergency(&break_glass(), None, at(0));
         let text = String::from_utf8(message(&notice, "https://ca.example", at(0))).unwrap();
-        let head = "<82>1 2026-11-22T10:01:58Z - ssh-jit - break-glass.opened - \u{feff}BREAK-GLASS: alice opened db-prod";
+        let head =
+            "<82>1 2026-11-22T10:01:58Z - ssh-jit - break-glass.opened - \u{feff}BREAK-GLASS: alice opened db-prod";
         assert!(text.starts_with(head), "{text}");
         assert!(text.contains(" | Reason: primary is down, nobody answers | ") && !text.contains('\n'), "{text}");
         let asked = Notice::of(&request(), None, News::Withdrawn, at(0));

@@ -87,12 +87,7 @@ fn acknowledged(tx: &mut Tx<'_>, policy: &Policy, said: &Verified<Acknowledgemen
 }
 
 /// Those who are told: whoever may decide on the role, or has a duty. Nobody hears for themselves, and no machine does.
-fn may_acknowledge(
-    policy: &Policy,
-    person: &PersonName,
-    user: &PersonName,
-    role: &RoleName,
-) -> Result<(), Refusal> {
+fn may_acknowledge(policy: &Policy, person: &PersonName, user: &PersonName, role: &RoleName) -> Result<(), Refusal> {
     if person == user {
         return Err(Refusal::SelfApproval);
     }

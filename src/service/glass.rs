@@ -383,13 +383,7 @@ impl Glass {
 }
 
 /// Whether the key that signed this was named for long enough. If not, it is like any other that may not.
-fn cool(
-    replay: &Replay,
-    policy: &Policy,
-    said: &impl Statement,
-    signed: &Signed,
-    now: Moment,
-) -> Result<(), Refusal> {
+fn cool(replay: &Replay, policy: &Policy, said: &impl Statement, signed: &Signed, now: Moment) -> Result<(), Refusal> {
     let (key, cool_off) = (signed.signature().key(), policy.emergency_rules().cool_off);
     if replay.is_cool(said.person(), key, cool_off, now.second()) { Ok(()) } else { Err(Refusal::NotEmergencyKey) }
 }

@@ -44,7 +44,8 @@ fn together(bench: &Bench, changes: &Value, second: Option<(&Value, &str)>) -> A
 
 /// dan lets alice go on.
 fn seconding(bench: &Bench) -> Value {
-    let fields = json!({"requester": "alice", "role": "db-prod", "reason": "I am on the call, and the primary is down"});
+    let fields =
+        json!({"requester": "alice", "role": "db-prod", "reason": "I am on the call, and the primary is down"});
     with(bench.draft(Kind::Seconding, "dan"), &fields)
 }
 
@@ -80,7 +81,8 @@ fn beyond_what_one_may_do_alone_it_takes_two() {
     let kept = "SELECT count(*) FROM statements WHERE kind = 'seconding'";
     assert_eq!(bench.sql().query_row(kept, [], |row| row.get::<_, i64>(0)).expect("a number"), 1);
     let entries = journal(&mut bench);
-    let seconds = entries.iter().filter(|entry| entry.second.is_some() && matches!(entry.outcome, Outcome::Issued { .. }));
+    let seconds =
+        entries.iter().filter(|entry| entry.second.is_some() && matches!(entry.outcome, Outcome::Issued { .. }));
     assert_eq!(seconds.count(), 1, "who joined in is in the journal");
     assert!(entries.iter().all(|entry| entry.statement.is_empty() || entry.from == Some(Ipv4Addr::LOCALHOST.into())));
 }
@@ -162,7 +164,9 @@ fn keys_that_may_not_are_one() {
         (answer.status, answer.body)
     };
     let stranger = as_key("mallory", "alice");
-    for (key, person) in [("alice", "alice"), ("alice safe", "bob"), ("carol safe", "carol"), ("bob", "bob"), ("x", "nobody")] {
+    for (key, person) in
+        [("alice", "alice"), ("alice safe", "bob"), ("carol safe", "carol"), ("bob", "bob"), ("x", "nobody")]
+    {
         assert_eq!(as_key(key, person), stranger, "{key} as {person}");
     }
     bench.load_policy(&format!("revoked_keys = [{:?}]\n{}", Key::of("alice safe").line(), strict()));
@@ -204,4 +208,44 @@ fn a_check_signs_nothing() {
     let signature = Key::of("alice safe").sign("break-glass-check@ssh-jit", text.as_bytes());
     assert_eq!(bench.post("/v1/break-glass", &text, &signature).code(), "malformed", "a check breaks no glass");
     assert_eq!(journal(&mut bench).len(), 1, "only the keys");
+}
+
+/// Nor does it let others go on.
+#[test]
+fn a_new_key_seconds_nobody() {
+    let bench = started(&(strict() + "[break_glass]\nper_key = 0\n"));
+    bench.load_policy(&(with_dans_key() + "[break_glass]\nper_key = 0\n"));
+    let word = seconding(&bench);
+    assert_eq!(together(&bench, &json!({}), Some((&word, "dan safe"))).code(), "not-emergency-key");
+    bench.advance(24 * 3600);
+    let word = seconding(&bench);
+    together(&bench, &json!({}), Some((&word, "dan safe"))).ok();
+}
+
+/// BG-12: what breaks the glass answers the same on a listener that nothing else has.
+#[test]
+fn the_own_listener_does_the_same_and_nothing_else() {
+    let bench = started(&strict());
+    let router = ssh_jit::http::emergency_router(bench.service().glass());
+    let address = bench.run(async {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        address
+    });
+    let text = bench.breaking("alice", "db-prod").to_string();
+    let signature = Key::of("alice safe").sign("break-glass@ssh-jit", text.as_bytes());
+    let body = to_json(&json!({"text": text, "signature": signature}));
+    let answer = bench.try_at(address, "POST", "/v1/break-glass", None, &body).expect("an answer").ok();
+    assert!(answer.body.contains("certificate"), "{answer:?}");
+    let again = bench.try_at(address, "POST", "/v1/break-glass", None, &body).expect("an answer");
+    assert_eq!(again.code(), "replayed");
+    assert_eq!(bench.post("/v1/break-glass", &text, &signature).code(), "replayed", "there is one journal");
+    for path in ["/v1/requests", "/v1/roles", "/", "/v1/krl", "/v1/emergencies"] {
+        assert_eq!(bench.try_elsewhere(address, path).expect("an answer").status, 404, "{path}");
+    }
+    for path in ["/v1/now", "/v1/trust"] {
+        bench.try_elsewhere(address, path).expect("an answer").ok();
+    }
 }

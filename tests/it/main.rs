@@ -6,6 +6,7 @@ mod certificates;
 mod cli;
 mod differential;
 mod emergency;
+mod emergency_matrix;
 mod emergency_rules;
 mod evil_database;
 mod example;

@@ -38,7 +38,11 @@ pub(super) fn run(context: &Context, key: Option<&Path>) -> Result<Exit, Failure
 
 fn report(context: &Context, person: &Person<'_>, found: &CheckedView, off: Option<i64>) {
     let ui = &context.ui;
-    ui.say(format_args!("{} answers, and knows this key as an emergency key of {}", person.service.api.url(), person.name));
+    ui.say(format_args!(
+        "{} answers, and knows this key as an emergency key of {}",
+        person.service.api.url(),
+        person.name
+    ));
     for role in &found.roles {
         let hosts: Vec<&str> = role.hosts.iter().map(HostName::as_str).collect();
         let on = if hosts.is_empty() { String::new() } else { format!(" on {}", hosts.join(", ")) };

@@ -50,9 +50,14 @@ fn sections(context: &Context, service: &Service) -> Result<Vec<Section>, Failur
         ("The service", service_lines),
         ("Fingerprints to compare", fingerprints(service)),
         ("This key", this_key(context, &name)),
-        ("Call", vec!["second person with an emergency key: ______________________".to_owned(),
-                      "security: ______________________".to_owned(),
-                      "whoever runs the CA: ______________________".to_owned()]),
+        (
+            "Call",
+            vec![
+                "second person with an emergency key: ______________________".to_owned(),
+                "security: ______________________".to_owned(),
+                "whoever runs the CA: ______________________".to_owned(),
+            ],
+        ),
     ])
 }
 
@@ -77,7 +82,8 @@ fn fingerprints(service: &Service) -> Vec<String> {
         keys.iter().map(|key| format!("{what}: {}", key.fingerprint())).collect::<Vec<_>>()
     };
     let trust = &service.trust;
-    [all("break-glass CA", &trust.break_glass_ca), all("user CA", &trust.user_ca), all("host CA", &trust.host_ca)].concat()
+    [all("break-glass CA", &trust.break_glass_ca), all("user CA", &trust.user_ca), all("host CA", &trust.host_ca)]
+        .concat()
 }
 
 fn this_key(context: &Context, name: &str) -> Vec<String> {

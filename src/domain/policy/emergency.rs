@@ -33,7 +33,13 @@ pub struct EmergencyRules {
 
 impl Default for EmergencyRules {
     fn default() -> Self {
-        Self { categories: Category::ALL.iter().copied().collect(), cool_off: 24 * 3600, per_key: 3, in_all: 10, extend_alone: 1 }
+        Self {
+            categories: Category::ALL.iter().copied().collect(),
+            cool_off: 24 * 3600,
+            per_key: 3,
+            in_all: 10,
+            extend_alone: 1,
+        }
     }
 }
 

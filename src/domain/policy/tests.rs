@@ -108,7 +108,7 @@ fn a_table_has_its_fields_and_no_others() {
         (
             "[duties]",
             "[duty]",
-            "21: duty: unknown field `duty`, expected one of `include`, `people`, `duties`, `oidc`, `roles`, `sources`, `hosts`, `ticket_checks`, `rules`, `emergency_keys`, `revoked_keys`",
+            "21: duty: unknown field `duty`, expected one of `include`, `people`, `duties`, `oidc`, `roles`, `sources`, `hosts`, `ticket_checks`, `rules`, `break_glass`, `emergency_keys`, `revoked_keys`",
         ),
         (
             "admins =",
@@ -559,6 +559,7 @@ fn the_schema_has_the_keys_that_are_read() {
         ("when", format!("{role}when = {{ zz = 1 }}\n")),
         ("hours", format!("{role}when = {{ hours = [{{ zz = 1 }}] }}\n")),
         ("rule", "[[rules]]\nzz = 1\n".to_owned()),
+        ("break_glass", "[break_glass]\nzz = 1\n".to_owned()),
         ("emergency_key", "[[emergency_keys]]\nzz = 1\n".to_owned()),
     ];
     for (table, text) in tables {
@@ -679,5 +680,33 @@ fn who_is_told_when() {
         let text = edit(&policy_text(), people, &format!("{people}email = \"{address}\"\n"));
         let error = Policy::parse(&text).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("email") && error.contains("one plain address"), "{error}");
+    }
+}
+
+/// How the glass may be broken: what it says, and what it cannot say.
+#[test]
+fn the_rules_of_breaking_the_glass() {
+    let with =
+        |lines: &str| Policy::parse(&format!("{}[break_glass]\n{lines}\n", policy_text())).map_err(|e| e.to_string());
+    let usual = policy();
+    let rules = usual.emergency_rules();
+    assert_eq!((rules.cool_off, rules.per_key, rules.in_all, rules.extend_alone), (86_400, 3, 10, 1));
+    assert_eq!(rules.categories.len(), 5);
+    let said =
+        with("cool_off = \"none\"\nper_key = 0\nin_all = 2\nextend_alone = 0\ncategories = [\"outage\"]").unwrap();
+    let rules = said.emergency_rules();
+    assert_eq!((rules.cool_off, rules.per_key, rules.in_all, rules.extend_alone), (0, 0, 2, 0));
+    assert_eq!(rules.categories.iter().map(|category| category.as_str()).collect::<Vec<_>>(), ["outage"]);
+    for (lines, problem) in [
+        ("cool_off = \"0\"", "break_glass.cool_off: "),
+        ("cool_off = \"5s\"", "break_glass.cool_off: "),
+        ("per_key = -1", "break_glass.per_key: from 0 to 10000 is possible"),
+        ("in_all = 10001", "break_glass.in_all: from 0 to 10000 is possible"),
+        ("categories = []", "break_glass.categories is empty"),
+        ("categories = [\"boredom\"]", "break_glass.categories: "),
+        ("verify_required = true", "emergency_keys.key: verify_required needs a FIDO key"),
+    ] {
+        let error = with(lines).map(|_| ()).unwrap_err();
+        assert!(error.contains(problem), "{error}");
     }
 }

@@ -84,6 +84,8 @@ fn kinds_and_namespaces_keep_their_names() {
         "return",
         "revocation",
         "break-glass",
+        "seconding",
+        "break-glass-check",
         "review",
         "acknowledgement",
         "enrolment",

@@ -181,7 +181,7 @@ impl Product {
         });
         let text = written(fields(text, Text::BreakGlass, changes), Text::BreakGlass, changes);
         let statement: Verified<BreakGlass> = self.verified_in(&text, key, env, at)?;
-        let grant = Grant::break_glass(&policy, &statement, skew(changes)).map_err(|e| told(&e))?;
+        let grant = Grant::break_glass(&policy, &statement, None, None, skew(changes)).map_err(|e| told(&e))?;
         self.certify(grant).map_err(|e| told(&e))
     }
 

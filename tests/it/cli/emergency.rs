@@ -1,7 +1,9 @@
-//! `break-glass` and `review`.
+//! `break-glass`, `ack` and `review`.
 
+use crate::support::dir;
 use crate::support::openssh::{SshAgent, keygen, public_line};
-use crate::support::world::{World, inspected};
+use crate::support::service::{Bench, Key};
+use crate::support::world::{World, inspected, ssh_jit};
 
 const REASON: &str = "primary is down and nobody answers";
 const BROKEN: [&str; 6] = ["break-glass", "db-prod", "--category", "outage", "--reason", REASON];
@@ -154,4 +156,153 @@ fn it_is_no_login() {
         &[],
         &["ssh-jit: db-prod is given back; the key and its certificate are gone from here"],
     );
+}
+
+/// BG-06, R49: what stands in the environment is a reason for every day, and so for none.
+#[test]
+fn the_environment_is_no_reason() {
+    let world = World::new();
+    let alice = world.as_("alice").env("SSH_JIT_REASON", REASON).env("SSH_JIT_CATEGORY", "outage");
+    let ran = alice.run(&["break-glass", "db-prod", "--category", "outage"]);
+    assert!(ran.code == 2 && ran.stderr.contains("--reason <TEXT>"), "{ran:?}");
+    let ran = alice.run(&["break-glass", "db-prod", "--reason", REASON]);
+    assert!(ran.code == 2 && ran.stderr.contains("--category <CATEGORY>"), "{ran:?}");
+    alice.run(&with_reason("I need access, please, now, ASAP!")).is(
+        30,
+        &[],
+        &["ssh-jit: reason \"I need access, please, now, ASAP!\" is not valid: say in 20 characters or more, not one word \
+           repeated, what is broken"],
+    );
+}
+
+fn with_reason(reason: &str) -> [&str; 6] {
+    ["break-glass", "db-prod", "--category", "outage", "--reason", reason]
+}
+
+/// BG-27: it says what would be, and leaves nothing.
+#[test]
+fn a_check_proves_key_and_roles() {
+    let mut world = World::prepared_with_own_listener();
+    world.start();
+    let alice = world.as_("alice");
+    let ran = alice.run(&["break-glass", "--check"]).good();
+    assert_eq!(ran.stdout, "db-prod on db1, db2, up to 15m\n");
+    assert!(ran.stderr.contains("answers, and knows this key as an emergency key of alice"), "{ran:?}");
+    let json = alice.run(&["break-glass", "--check", "--json"]).good().json();
+    assert_eq!((&json["well"], &json["roles"][0]["name"]), (&true.into(), &"db-prod".into()), "{json}");
+    let everyday = world.key("alice").display().to_string();
+    let refused = ["ssh-jit: key: this key may not break the glass here"];
+    alice.run(&["break-glass", "--check", "--key", &everyday]).is(30, &[], &refused);
+    assert_eq!(super::events(&world, "break-glass"), 0);
+    assert_eq!(world.stop().code, 0);
+    assert_eq!(world.as_("alice").run(&["break-glass", "--check"]).code, 20);
+}
+
+/// BG-28: a page for the safe, which opens nothing.
+#[test]
+fn the_runbook_holds_no_secret() {
+    let mut world = World::prepared_with_own_listener();
+    world.start();
+    let alice = world.as_("alice");
+    let page = alice.run(&["break-glass", "runbook"]).good().stdout;
+    let ca = alice.run(&["ca", "show", "--json"]).good().json();
+    let glass: ssh_jit::domain::key::PublicKey = ca["break_glass_ca"][0].as_str().unwrap().parse().unwrap();
+    let emergency: ssh_jit::domain::key::PublicKey = public_line(&world.key("emergency")).parse().unwrap();
+    for word in [
+        "ssh-jit break-glass ROLE --category outage",
+        "ssh-jit break-glass second alice ROLE",
+        &world.url(),
+        &glass.fingerprint().to_string(),
+        &emergency.fingerprint().to_string(),
+    ] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+    assert!(page.lines().count() < 60, "one page: {page}");
+    let html = alice.run(&["break-glass", "runbook", "--html"]).good().stdout;
+    assert!(html.starts_with("<!doctype html>") && html.contains("<ol>") && !html.contains("<script"), "{html}");
+    let secret = std::fs::read_to_string(world.key("emergency")).unwrap();
+    let body = secret.lines().nth(2).unwrap();
+    for text in [&page, &html] {
+        assert!(!text.contains(body) && !text.contains("PRIVATE"), "{text}");
+    }
+    assert!(alice.run(&["break-glass", "runbook", "--json"]).good().json().as_array().unwrap().len() > 3);
+}
+
+/// BG-15: what one may not do alone, two may; the word of the second travels by whatever works.
+#[test]
+fn a_second_person_joins_in() {
+    let mut world = World::prepared();
+    let second = public_line(&world.key("other"));
+    let policy = world.usual_policy().replace("per_key = 100\nextend_alone = 100\n", "per_key = 1\n")
+        + &format!("[[emergency_keys]]\nperson = \"dan\"\nkey = \"{second}\"\nroles = [\"db-prod\"]\n");
+    world.write("ca/policy.toml", &policy);
+    world.start();
+    let (alice, dan) = (world.as_("alice"), world.as_("dan"));
+    alice.run(&BROKEN).good();
+    let again = with_reason("the replica is down now as well");
+    let ran = alice.run(&again);
+    assert_eq!(ran.code, 30, "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("hint: have somebody else with an emergency key run: ssh-jit break-glass second alice db-prod")
+    );
+    let key = world.key("other").display().to_string();
+    let word = dan
+        .run(&[
+            "break-glass",
+            "second",
+            "alice",
+            "db-prod",
+            "--reason",
+            "I see it as well: both are down",
+            "--key",
+            &key,
+        ])
+        .good();
+    let token = word.stdout.trim();
+    assert!(!token.contains(char::is_whitespace), "one word: {token}");
+    let ran = alice.run(&[&again[..], &["--second", &token[..token.len() - 3]]].concat());
+    assert_eq!(ran.code, 2, "{ran:?}");
+    alice.run(&[&again[..], &["--second", token]].concat()).good();
+    let third = with_reason("now the third one is down, too");
+    let ran = alice.run(&[&third[..], &["--second", token]].concat());
+    assert!(ran.code == 30 && ran.stderr.contains("used before"), "once: {ran:?}");
+}
+
+/// BG-11: somebody says that they have heard.
+#[test]
+fn somebody_has_heard() {
+    let world = World::new();
+    world.as_("alice").run(&BROKEN).good();
+    let open = world.as_("carol").run(&["review", "--json"]).good().json();
+    let id = open[0]["id"].as_str().unwrap();
+    assert_eq!(world.as_("alice").run(&["ack", id]).code, 1, "not for oneself");
+    let ran = world.as_("carol").run(&["ack", id]).good();
+    assert!(ran.stderr.contains("nobody is told again; to end it: ssh-jit revoke"), "{ran:?}");
+    assert_eq!(world.as_("dan").run(&["ack", id]).code, 1, "once");
+    assert_eq!(world.as_("carol").run(&["review", "--json"]).good().json()[0]["heard"], "carol");
+    let none = ["ssh-jit: REQUEST is no break-glass", "hint: ssh-jit review lists them"];
+    world.as_("carol").run(&["ack", "0000-0000-00"]).is(1, &[], &none);
+    assert_eq!(super::events(&world, "acknowledged"), 1);
+}
+
+/// A service whose clock is days behind: nobody is stopped who says that they go on, and the journal says it, too.
+#[test]
+fn a_clock_that_is_off_stops_nobody_who_says_so() {
+    let (bench, home) = (Bench::new(), dir());
+    let key = home.path().join("safe");
+    Key::of("alice safe").write_private(&key);
+    let url = format!("http://{}", bench.address());
+    let run = |more: &[&str]| {
+        let mut command = ssh_jit();
+        command.args(BROKEN).args(["--server", &url, "--user", "alice", "--key"]).arg(&key).args(more);
+        crate::support::output(command.env("HOME", home.path()))
+    };
+    let refused = run(&[]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(30) && said.contains("--clock-off"), "{said}");
+    let done = run(&["--clock-off"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let journal = std::fs::read_to_string(bench.journal()).unwrap();
+    assert!(journal.contains("clock_off"), "it is on record: {journal}");
 }

@@ -197,6 +197,25 @@ fn its_file_is_whole_and_safe() {
     server.wait_for("listening on 0.0.0.0:");
 }
 
+/// Break-glass goes where the rest goes: nobody on the way reads along.
+#[test]
+fn its_own_listener_is_safe() {
+    let world = World::prepared();
+    let good = fs::read_to_string(world.path("ca/ssh-jit.toml")).unwrap();
+    let refuses = |more: &str, said: &str| {
+        world.write("ca/ssh-jit.toml", &format!("{good}{more}\n"));
+        serve(&world).is(1, &[], &[&format!("ssh-jit: DIR/ca/ssh-jit.toml: {said}")]);
+    };
+    refuses(
+        "break_glass_listen = \"0.0.0.0:0\"",
+        "break_glass_listen: plain HTTP is served on loopback only; set tls_cert and tls_key, or put a proxy with TLS before \
+         it and set behind_proxy = true",
+    );
+    refuses("break_glass_url = \"http://x\"", "break_glass_url: nothing listens there; set break_glass_listen");
+    let own = "break_glass_listen = \"127.0.0.1:0\"\n";
+    refuses(&format!("{own}break_glass_url = \"x\""), "break_glass_url: write http://... or https://...");
+}
+
 #[test]
 fn its_policy_is_whole() {
     let world = World::prepared();

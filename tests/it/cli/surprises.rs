@@ -42,6 +42,25 @@ fn a_clock_that_is_off_dates_nothing() {
         assert_eq!(hint, "hint: set the clock; if it is right, the service's is wrong: tell an administrator\n");
     }
     assert_eq!(super::events(&world, "requested"), 0);
+    // Breaking the glass goes on when somebody says so, and their word is on record.
+    let between = Between::before(world.port(), |path, answer| {
+        if path == "/v1/now" {
+            let now = chrono::DateTime::parse_from_rfc3339(answer["now"].as_str().expect("a time")).expect("a time");
+            let wrong = (now + chrono::TimeDelta::seconds(330)).to_utc();
+            answer["now"] = wrong.to_rfc3339_opts(chrono::SecondsFormat::Millis, true).into();
+        }
+    });
+    let url = between.url();
+    let broken = ["break-glass", "db-prod", "--category", "outage", "--reason", "primary is down and nobody answers"];
+    let ran = world.as_("alice").run(&[&["--server", &url], &broken[..]].concat()).without("first contact");
+    let hint = "hint: set the clock that is wrong; to go on all the same, on record: --clock-off";
+    assert!(ran.code == 30 && ran.stderr.contains("and the certificate goes by the service's"), "{ran:?}");
+    assert!(ran.stderr.contains(hint), "{ran:?}");
+    // What the service itself thinks of the time is another matter: here its clock is right.
+    let ran = world.as_("alice").run(&[&["--server", &url], &broken[..], &["--clock-off"]].concat());
+    assert!(ran.code == 30 && ran.stderr.contains("at: signed"), "{ran:?}");
+    let journal = fs::read_to_string(world.path("ca/break-glass.journal")).unwrap();
+    assert_eq!(journal.matches("clock_off").count(), 0, "what is not fresh is not journaled: {journal}");
 }
 
 /// Another service at the address that was pinned.

@@ -331,7 +331,8 @@ impl Bench {
         (Answer { status, body: response.body_mut().read_to_string().expect("a body") }, kept)
     }
 
-    fn try_at(
+    /// The same at another listener.
+    pub(crate) fn try_at(
         &self,
         address: SocketAddr,
         method: &str,

@@ -148,6 +148,10 @@ pub(crate) struct World {
     dir: TempDir,
     server: Option<Running>,
     port: u16,
+    /// Where break-glass alone listens, if it does.
+    own_port: Option<u16>,
+    /// More lines of `ssh-jit.toml`.
+    pub(crate) more: String,
     authority: Option<Authority>,
 }
 
@@ -195,7 +199,7 @@ impl World {
         for name in EVERYBODY.iter().chain(&["emergency", "other"]) {
             keygen(&dir.path().join("keys"), name, "ed25519");
         }
-        let world = Self { dir, server: None, port: 0, authority: None };
+        let world = Self { dir, server: None, port: 0, own_port: None, more: String::new(), authority: None };
         world.init().good();
         world.write("ca/policy.toml", &world.usual_policy());
         world.listen_on(0);
@@ -216,7 +220,22 @@ impl World {
             "url = \"{scheme}://localhost:{port}\"\nlisten = \"127.0.0.1:{port}\"\nca_keys = \"ca-keys\"\n\
              policy = \"policy.toml\"\ndatabase = \"sqlite:ssh-jit.db\"\njournal = \"break-glass.journal\"\n{tls}"
         );
+        let own = self.own_port.map(|port| format!("break_glass_listen = \"127.0.0.1:{port}\"\n")).unwrap_or_default();
+        let text = text + &own + &self.more;
         self.write("ca/ssh-jit.toml", &text);
+    }
+
+    /// Gives break-glass a listener of its own, from the next start on; not started.
+    pub(crate) fn prepared_with_own_listener() -> Self {
+        let mut world = Self::prepared();
+        world.own_port = Some(0);
+        world.listen_on(0);
+        world
+    }
+
+    /// Where break-glass alone listens.
+    pub(crate) fn own_url(&self) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme(), self.own_port.expect("a listener of its own"))
     }
 
     /// Starts the service, and waits until it listens. The port stays the same from then on.
@@ -228,10 +247,17 @@ impl World {
     pub(crate) fn start_by(&mut self, command: Command) {
         let mut server = self.spawn(command);
         server.wait_for("listening on ");
+        if self.own_port.is_some() {
+            server.wait_for("to itself");
+        }
         if self.port == 0 {
             let said = server.stderr();
-            let address = said.split("listening on 127.0.0.1:").nth(1).and_then(|rest| rest.split(',').next());
-            self.port = address.and_then(|port| port.parse().ok()).expect("the port it listens on");
+            let port = |before: &str, after: char| {
+                let address = said.split(before).nth(1).and_then(|rest| rest.split(after).next());
+                address.and_then(|port| port.parse().ok())
+            };
+            self.port = port("listening on 127.0.0.1:", ',').expect("the port it listens on");
+            self.own_port = self.own_port.map(|_| port("break-glass has 127.0.0.1:", ' ').expect("its own port"));
             self.listen_on(self.port);
         }
         self.server = Some(server);
