@@ -50,13 +50,14 @@ pub fn close_review(tx: &mut Tx<'_>, id: &RequestId, review: &Digest) -> Result<
 
 /// Notes that somebody was told of it.
 pub fn alerted(tx: &mut Tx<'_>, id: &RequestId, at: Timestamp) -> Result<(), StoreError> {
-    let sql = "UPDATE emergencies SET alerted = ?2 WHERE id = ?1 AND alerted IS NULL";
+    let sql = "INSERT INTO alerted_emergencies (id, at) SELECT id, ?2 FROM emergencies WHERE id = ?1 \
+               ON CONFLICT (id) DO NOTHING";
     tx.execute(sql, &[id.as_str().into(), at.unix().into()]).map(|_| ())
 }
 
 /// Notes that somebody has heard of it. Gives whether nobody had.
 pub fn acknowledge(tx: &mut Tx<'_>, id: &RequestId, acknowledgement: &Digest) -> Result<bool, StoreError> {
-    let sql = "UPDATE emergencies SET acknowledgement = ?2 WHERE id = ?1 AND acknowledgement IS NULL";
+    let sql = "INSERT INTO acknowledged_emergencies (id, acknowledgement) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
     Ok(tx.execute(sql, &[id.as_str().into(), acknowledgement.into()])? == 1)
 }
 
@@ -112,10 +113,11 @@ fn set_number(tx: &mut Tx<'_>, name: &str, number: u64) -> Result<(), StoreError
     tx.execute(sql, &[name.into(), number.to_string().as_str().into()]).map(|_| ())
 }
 
-const SELECT: &str = "SELECT e.id, e.serial, e.statement, s.bytes, s.signature, e.at, e.review, v.revocation, e.alerted, \
-                      e.acknowledgement \
-                      FROM emergencies e JOIN statements s ON s.sha256 = e.statement \
-                      LEFT JOIN revoked_emergencies v ON v.id = e.id";
+const SELECT: &str = "SELECT e.id, e.serial, e.statement, s.bytes, s.signature, e.at, e.review, v.revocation, t.at, \
+                      a.acknowledgement FROM emergencies e JOIN statements s ON s.sha256 = e.statement \
+                      LEFT JOIN revoked_emergencies v ON v.id = e.id \
+                      LEFT JOIN alerted_emergencies t ON t.id = e.id \
+                      LEFT JOIN acknowledged_emergencies a ON a.id = e.id";
 
 fn emergency(row: &Row<'_>) -> Result<Emergency, StoreError> {
     let id = row.text(0)?;

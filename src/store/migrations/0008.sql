@@ -1,4 +1,10 @@
--- Broken glass: when somebody was first told of it, and the statement of whoever has heard.
+-- Broken glass that somebody was told of, since when, and that somebody has said that they heard of.
 
-ALTER TABLE emergencies ADD COLUMN alerted INTEGER;
-ALTER TABLE emergencies ADD COLUMN acknowledgement BLOB REFERENCES statements (sha256);
+CREATE TABLE alerted_emergencies (
+  id TEXT PRIMARY KEY REFERENCES emergencies (id),
+  at INTEGER NOT NULL
+);
+CREATE TABLE acknowledged_emergencies (
+  id TEXT PRIMARY KEY REFERENCES emergencies (id),
+  acknowledgement BLOB NOT NULL REFERENCES statements (sha256)
+);
