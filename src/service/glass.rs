@@ -266,7 +266,8 @@ impl Glass {
                 let journaled = refused < MOST_REFUSED;
                 if journaled {
                     let outcome = Outcome::Refused { code: refusal.code().to_owned() };
-                    self.write(&mut journal, Some(attempt), &policy, now, outcome)?;
+                    let refused = self.entry(&journal, Some(attempt), &policy, now, outcome);
+                    self.commit(&mut journal, &refused)?;
                 }
                 return Err(Unbroken { error: refusal.into(), journaled });
             }
@@ -277,7 +278,8 @@ impl Glass {
             .ok_or_else(|| Error::Setup("the journal has no serials left".to_owned()))?;
         let tbs = ToBeSigned::new(grant, serial, random::bytes(), self.keys.break_glass_ca.public());
         let outcome = Outcome::Issued { serial, tbs: tbs.digest() };
-        let entry = self.write(&mut journal, Some(attempt), &policy, now, outcome)?;
+        let entry = self.entry(&journal, Some(attempt), &policy, now, outcome);
+        self.commit(&mut journal, &entry)?;
         drop(journal);
         self.alerts.raise(&policy, &entry);
         let certificate = self.keys.break_glass_ca.certify(&tbs)?;
@@ -347,23 +349,25 @@ impl Glass {
         }
         let named = policy.emergency_holders();
         if journal.replay().names_others(&named) {
-            self.write(journal, None, policy, now, Outcome::Keys(named))?;
+            let entry = self.entry(journal, None, policy, now, Outcome::Keys(named));
+            self.commit(journal, &entry)?;
         }
         Ok(())
     }
 
-    fn write(
+    /// What comes next in the journal.
+    fn entry(
         &self,
-        journal: &mut Journal,
+        journal: &Journal,
         attempt: Option<&Attempt>,
         policy: &Policy,
         at: Moment,
         outcome: Outcome,
-    ) -> Result<Entry, Error> {
+    ) -> Entry {
         let (seq, prev) = journal.replay().next();
         let text = |signed: &Signed| String::from_utf8_lossy(signed.bytes()).into_owned();
         let second = |signed: &Signed| Second { statement: text(signed), signature: signed.signature().armor() };
-        let entry = Entry {
+        Entry {
             v: Version,
             epoch: self.epoch(),
             seq,
@@ -375,10 +379,13 @@ impl Glass {
             from: attempt.and_then(|attempt| attempt.from),
             policy: policy.digest(),
             outcome,
-        };
+        }
+    }
+
+    /// Signs an entry and makes it durable.
+    fn commit(&self, journal: &mut Journal, entry: &Entry) -> Result<(), Error> {
         let signed = self.keys.journal.sign(NAMESPACE, entry.to_bytes())?;
-        journal.append(&signed, self.keys.journal.public())?;
-        Ok(entry)
+        Ok(journal.append(&signed, self.keys.journal.public())?)
     }
 }
 
