@@ -181,13 +181,11 @@ impl Server {
 
     async fn reload_policy(&self) -> Result<(), String> {
         let policy = policy_files::load(&self.config.policy).map_err(|failure| failure.message)?;
-        match self.service.get() {
-            Some(service) => service.load_policy(policy).await.map_err(|e| e.to_string()),
-            None => {
-                self.glass.set_policy(Arc::new(policy));
-                Ok(())
-            }
+        if let Some(service) = self.service.get() {
+            return service.load_policy(policy).await.map_err(|e| e.to_string());
         }
+        self.glass.set_policy(Arc::new(policy));
+        Ok(())
     }
 }
 

@@ -91,5 +91,5 @@ async fn break_glass(
 }
 
 async fn check(State(glass): On, Statement(signed): Statement) -> Result<Json<CheckedView>, Failure> {
-    Ok(Json(views::checked(glass.check(&signed)?)))
+    Ok(Json(views::checked(glass.check(signed).await?)))
 }

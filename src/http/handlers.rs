@@ -181,7 +181,7 @@ pub(super) async fn break_glass(
 }
 
 pub(super) async fn check_emergency_key(State(service): On, Statement(signed): Statement) -> Answer<CheckedView> {
-    Ok(Json(views::checked(service.glass().check(&signed)?)))
+    Ok(Json(views::checked(service.glass().check(signed).await?)))
 }
 
 /// An attempt to break the glass, as it was sent.

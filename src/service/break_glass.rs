@@ -49,7 +49,7 @@ impl Service {
         }
         let attempts = Arc::new(attempts);
         let written = Arc::clone(&attempts);
-        let outcome = self.store.write(move |tx| Ok::<_, StoreError>(written.record(tx)?)).await;
+        let outcome = self.store.write(move |tx| written.record(tx)).await;
         if outcome.is_err()
             && let Some(attempts) = Arc::into_inner(attempts)
         {

@@ -217,14 +217,17 @@ impl Glass {
     }
 
     /// What an emergency key would open, if it were now. Nothing is signed, and nothing written.
-    pub fn check(&self, signed: &Signed) -> Result<Checked, Error> {
-        let (now, policy) = (self.clock.now(), self.policy());
-        let outcome = self.checked(signed, &policy, now);
-        if let Err(Error::Refused(refusal)) = &outcome {
-            self.refused(signed, refusal, false);
-            self.changed.notify_one();
-        }
-        outcome
+    pub async fn check(self: &Arc<Self>, signed: Signed) -> Result<Checked, Error> {
+        let glass = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let outcome = glass.checked(&signed, &glass.policy(), glass.clock.now());
+            if let Err(Error::Refused(refusal)) = &outcome {
+                glass.refused(&signed, refusal, false);
+                glass.changed.notify_one();
+            }
+            outcome
+        });
+        work.await.unwrap_or_else(|e| Err(Error::Setup(format!("an emergency key: {e}"))))
     }
 
     fn checked(&self, signed: &Signed, policy: &Policy, now: Moment) -> Result<Checked, Error> {

@@ -165,7 +165,8 @@ fn a_row_silences_nothing() {
     acknowledge(&bench, "dan", &second).ok();
     bench.stop();
     bench.tamper();
-    let sql = "INSERT INTO acknowledged_emergencies SELECT e.id, (SELECT max(acknowledgement) FROM acknowledged_emergencies)
+    let sql =
+        "INSERT INTO acknowledged_emergencies SELECT e.id, (SELECT max(acknowledgement) FROM acknowledged_emergencies)
         FROM emergencies e WHERE e.id NOT IN (SELECT id FROM acknowledged_emergencies)";
     bench.sql().execute_batch(sql).expect("SQL");
     bench.start(&with_addresses()).expect("a start");
