@@ -106,12 +106,11 @@ pub fn statements() -> Vec<(Kind, String)> {
         Kind::Seconding => {
             json!({"requester": "bob", "role": "db-prod", "reason": "he has used his key up, and it is down"})
         }
-        Kind::BreakGlassCheck => json!({}),
         Kind::Review => json!({"break_glass": digest, "id": "7F3K-9QPX-M2", "outcome": "drill", "comment": "planned"}),
         Kind::Acknowledgement => json!({"break_glass": digest, "id": "7F3K-9QPX-M2", "comment": "seen"}),
         Kind::Enrolment => json!({"key": passkey(), "application": SITE.0, "ssh_key": digest, "until": AT}),
         Kind::Removal => json!({"key": digest, "reason": "lost"}),
-        Kind::Session => json!({}),
+        Kind::BreakGlassCheck | Kind::Session => json!({}),
     };
     Kind::ALL.iter().map(|kind| (*kind, statement(*kind, fields(*kind)))).collect()
 }

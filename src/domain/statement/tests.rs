@@ -20,7 +20,6 @@ fn sample(kind: Kind) -> Value {
         Kind::Seconding => {
             json!({ "requester": "bob", "role": "db-prod", "reason": "it is down, and he has used his key up" })
         }
-        Kind::BreakGlassCheck => json!({}),
         Kind::Review => {
             json!({ "break_glass": this_request(), "id": request_id(), "outcome": "drill", "comment": "a planned drill" })
         }
@@ -29,7 +28,7 @@ fn sample(kind: Kind) -> Value {
             "key": ecdsa_key(), "application": "localhost", "ssh_key": this_request(), "until": at(86400)
         }),
         Kind::Removal => json!({ "key": this_request(), "reason": "" }),
-        Kind::Session => json!({}),
+        Kind::BreakGlassCheck | Kind::Session => json!({}),
     };
     let common = json!({
         "v": 1, "kind": kind.as_str(), "instance": instance(), "person": "alice",
