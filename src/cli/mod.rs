@@ -16,10 +16,12 @@ mod host;
 mod init;
 mod login;
 mod passkey;
+mod past;
 mod person;
 mod policy;
 mod policy_files;
 mod receipt;
+mod report;
 mod requests;
 mod revoke;
 mod roles;
@@ -129,6 +131,8 @@ enum Verb {
     /// Read and verify the log
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// How roles were used, what was not, and what people came to be allowed
+    Report(report::Args),
     /// Everything that proves one request, as one file
     Receipt(receipt::Args),
     /// Check a receipt, without any service
@@ -231,6 +235,7 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Review(args) => break_glass::review(context, &args),
         Verb::Passkey(verb) => passkey::run(context, &verb),
         Verb::Audit(verb) => audit::run(context, &verb),
+        Verb::Report(args) => report::run(context, &args),
         Verb::Receipt(args) => receipt::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Ca(verb) => ca::run(context, &verb),

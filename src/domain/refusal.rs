@@ -113,8 +113,8 @@ refusals! {
     NothingLeft { field: &'static str } = "nothing-left", "{field}: the approvals have nothing in common here";
     /// Critical options with two values.
     Conflict { option: String } = "conflict", "critical_options: the approvals give {option} different values";
-    /// The quorum is not there.
-    NotEnoughApprovals { have: u32, need: u32 } = "not-enough-approvals", "approvals: {have} of {need}";
+    /// The quorum is not there; perhaps because what approved without asking holds no more.
+    NotEnoughApprovals { have: u32, need: u32, would: String } = "not-enough-approvals", "approvals: {have} of {need}{would}";
     /// A denial stands.
     Denied = "denied", "request: it was denied";
     /// Statements that do not follow one another.
