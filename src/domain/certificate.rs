@@ -147,16 +147,13 @@ impl<G: Certifies> ToBeSigned<G> {
         if fields.key == &self.ca {
             return wrong("certifies the CA's own key");
         }
-        if parsed.serial() != self.serial.number() || parsed.key_id() != fields.key_id || parsed.nonce() != self.nonce
-        {
+        if parsed.serial() != self.serial.number() || parsed.key_id() != fields.key_id || parsed.nonce() != self.nonce {
             return wrong("has another serial, key id or nonce");
         }
         if parsed.valid_principals() != principals || principals.is_empty() || principals.len() > 256 {
             return wrong("has other principals");
         }
-        if (parsed.valid_after(), parsed.valid_before()) != window
-            || window.1 - window.0 != u64::from(fields.seconds)
-        {
+        if (parsed.valid_after(), parsed.valid_before()) != window || window.1 - window.0 != u64::from(fields.seconds) {
             return wrong("has another window");
         }
         if named(parsed.critical_options()) != critical || named(parsed.extensions()) != extensions {

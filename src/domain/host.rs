@@ -219,8 +219,8 @@ impl HostGrant {
             return Err(Refusal::HostKeyTaken);
         }
         let aliases = aliases_of(policy, enrolled, host, key);
-        let aliases = aliases
-            .ok_or_else(|| Refusal::NotEnrolled { host: host.clone(), because: " with this key".to_owned() })?;
+        let aliases =
+            aliases.ok_or_else(|| Refusal::NotEnrolled { host: host.clone(), because: " with this key".to_owned() })?;
         Ok(Self {
             names: aliases.into_iter().chain([host]).cloned().collect(),
             key_id: format!("ssh-jit-host/{host}/{}", claimed.digest),

@@ -26,8 +26,8 @@ use super::policy::people::Groups;
 use super::policy::quorum::Part;
 use super::policy::ticket::{Pointer, TicketUrl};
 use super::policy::{
-    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, Host, MOST_PRINCIPALS, People, Person, Policy, Quorum, Role,
-    Rule, Span, TicketCheck,
+    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, Host, MOST_PRINCIPALS, People, Person, Policy, Quorum,
+    Role, Rule, Span, TicketCheck,
 };
 use super::policy_bundle::{self, Part as SourcePart, Pattern};
 use super::text::visible;

@@ -68,11 +68,7 @@ pub fn next_serial(tx: &mut Tx<'_>, epoch: u16) -> Result<Serial, StoreError> {
 }
 
 /// Records what is about to be signed.
-pub fn insert_certificate(
-    tx: &mut Tx<'_>,
-    claimed: Timestamp,
-    tbs: &ToBeSigned<HostGrant>,
-) -> Result<(), StoreError> {
+pub fn insert_certificate(tx: &mut Tx<'_>, claimed: Timestamp, tbs: &ToBeSigned<HostGrant>) -> Result<(), StoreError> {
     let sql = "INSERT INTO host_certificates (serial, host, claimed, ends, tbs) VALUES (?1, ?2, ?3, ?4, ?5)";
     let (serial, grant) = (Value::Int(tbs.serial().number().cast_signed()), tbs.grant());
     let ends = grant.valid_before().unix().into();

@@ -29,7 +29,10 @@ pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
     } else if found.is_empty() {
         ui.say("no host is certified; ssh-jit host invite HOST");
     } else {
-        ui.table(&["HOST", "ALSO", "BY", "CERTIFIED UNTIL"], &found.iter().map(|host| row(host, now)).collect::<Vec<_>>());
+        ui.table(
+            &["HOST", "ALSO", "BY", "CERTIFIED UNTIL"],
+            &found.iter().map(|host| row(host, now)).collect::<Vec<_>>(),
+        );
     }
     Ok(Exit::Done)
 }
@@ -52,6 +55,8 @@ pub(super) fn remove(context: &Context, args: &Remove) -> Result<Exit, Failure> 
     let removal = HostRemoval { v: Version, kind: Is, instance, person: name, host, reason, nonce, at };
     let signed = person.sign(&removal)?;
     person.service.api.post_only("/v1/host-removals", &signed)?;
-    context.ui.good(format_args!("{} is certified no more; the certificate that it has counts until its end", args.host));
+    context
+        .ui
+        .good(format_args!("{} is certified no more; the certificate that it has counts until its end", args.host));
     Ok(Exit::Done)
 }
