@@ -19,6 +19,7 @@ pub(super) enum Verb {
         sshd: bool,
         /// As a line of known_hosts: for the hosts of your roles, or for those that a pattern of OpenSSH's names
         #[arg(long, value_name = "PATTERN", num_args = 0..=1, conflicts_with = "sshd")]
+        #[expect(clippy::option_option, reason = "clap's form of a flag that may have a value")]
         known_hosts: Option<Option<Pattern>>,
     },
 }

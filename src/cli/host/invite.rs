@@ -37,12 +37,11 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     are_names(&args.host, &args.aliases)?;
-    let (key, secret) = match &args.key {
-        Some(file) => (host_key(file)?, None),
-        None => {
-            let seed = Zeroizing::new(random::bytes::<32>());
-            (Subject::new(&seed)?.public().clone(), Some(seed))
-        }
+    let (key, secret) = if let Some(file) = &args.key {
+        (host_key(file)?, None)
+    } else {
+        let seed = Zeroizing::new(random::bytes::<32>());
+        (Subject::new(&seed)?.public().clone(), Some(seed))
     };
     let mut person = Person::open(context)?;
     let (instance, name, nonce, at) = person.preamble()?;

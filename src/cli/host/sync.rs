@@ -46,7 +46,9 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
             }));
         } else {
             ui.good(said(&look));
-            renewal.iter().for_each(|renewal| ui.say(renewal_said(*renewal, now())));
+            if let Some(renewal) = renewal {
+                ui.say(renewal_said(renewal, now()));
+            }
         }
         return Ok(Exit::Done);
     }
