@@ -45,7 +45,9 @@
 //!
 //! 1. The CA keys sign in two places only: [`ca::CaKey::certify`] and [`ca::CaKey::vouch`] (trust
 //!    documents, in an SSHSIG, which can never be taken for a certificate). Neither takes loose bytes.
-//! 2. `certify` takes a [`domain::certificate::ToBeSigned`], and its one constructor takes a `Grant`.
+//! 2. `certify` takes a [`domain::certificate::ToBeSigned`], and its one constructor takes what
+//!    [`domain::certificate::Certifies`]: a `Grant`, or for hosts a [`domain::host::HostGrant`], which sshd takes from nobody
+//!    who logs in.
 //! 3. A [`domain::grant::Grant`] has private fields, no `Default`, no `Deserialize`; two functions make it:
 //!    `Grant::access` and `Grant::break_glass`.
 //! 4. Both take [`domain::verify::Verified`] statements, which only `Verified::check` makes: the bytes

@@ -9,7 +9,7 @@ pub use trust_file::{read_trust, write_trust};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 
-use crate::domain::certificate::{Certificate, ToBeSigned};
+use crate::domain::certificate::{Certificate, Certifies, ToBeSigned};
 use crate::domain::key::PublicKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::{self, SshSig};
@@ -34,7 +34,7 @@ impl CaKey {
     }
 
     /// Signs a certificate, and verifies what came out before anybody gets it.
-    pub fn certify(&self, tbs: &ToBeSigned) -> Result<Certificate, Refusal> {
+    pub fn certify<G: Certifies>(&self, tbs: &ToBeSigned<G>) -> Result<Certificate, Refusal> {
         tbs.finish(&self.0.private.sign(tbs.bytes()).to_bytes())
     }
 

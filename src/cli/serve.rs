@@ -38,6 +38,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     let keys = Keys::load(&config.ca_keys, || passphrase(environment, args.passphrase_fd))?;
     let settings = Settings {
         clock_skew: config.clock_skew,
+        host_certificates: config.host_certificates,
         remembered: config.remembered,
         origin: config.url.trim_end_matches('/').to_ascii_lowercase(),
         oidc: config.oidc.clone(),

@@ -73,6 +73,12 @@ pub enum EventKind {
     /// The same with a certificate that a CA key of this service signed and this log does not know; `tbs` is the
     /// SHA-256 of all of it.
     UnknownCertificate,
+    /// A host redeemed an invitation; `detail` is its name.
+    HostEnrolled,
+    /// A host's certificate is about to be signed; `tbs` is the SHA-256 of the bytes, `detail` the host's name.
+    HostCertified,
+    /// A host is certified no more; `detail` is its name.
+    HostRemoved,
 }
 
 impl fmt::Display for EventKind {

@@ -8,6 +8,7 @@ pub mod event;
 pub mod extension;
 pub mod facts;
 pub mod grant;
+pub mod host;
 pub mod journal;
 pub mod key;
 pub mod krl;

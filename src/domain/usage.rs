@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use ssh_key::Certificate;
 
 use super::digest::Digest;
+use super::host::{EnrolledHost, is_hosts_key};
 use super::key::PublicKey;
 use super::names::{HostName, InstanceId};
 use super::policy::Policy;
@@ -72,16 +73,23 @@ pub struct Seen {
 }
 
 impl Use {
-    /// A host's word, when the policy says now that the key which signed it is that host's, and it is fresh.
-    pub fn check(signed: &Signed, policy: &Policy, instance: &InstanceId, now: Timestamp) -> Result<Self, Refusal> {
+    /// A host's word, when the policy or the host's enrolment says now that the key which signed it is that host's, and
+    /// it is fresh.
+    pub fn check(
+        signed: &Signed,
+        (policy, enrolled): (&Policy, Option<&EnrolledHost>),
+        instance: &InstanceId,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
         let stated: Self =
             serde_json::from_slice(signed.bytes()).map_err(|e| Refusal::Malformed { what: e.to_string() })?;
         if stated.instance != *instance {
             return Err(Refusal::OtherInstance);
         }
-        let keys = policy.hosts().get(&stated.host).map_or(&[][..], Vec::as_slice);
-        let theirs = keys.iter().find(|key| *key == signed.signature().key());
-        let key = theirs.ok_or_else(|| Refusal::UnknownHostKey { host: stated.host.clone() })?;
+        let key = signed.signature().key();
+        if !is_hosts_key(policy, enrolled, &stated.host, key) {
+            return Err(Refusal::UnknownHostKey { host: stated.host.clone() });
+        }
         signed.is_by(key, NAMESPACE)?;
         let age = now.since(stated.at);
         if age > FRESH_FOR {

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::client::state;
-use crate::domain::names::Principal;
+use crate::domain::names::{HostName, Principal};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::domain::verify::Signed;
 
+use super::certificate;
 use super::config::HostConfig;
 use super::layout::Layout;
 use super::manifest::Manifest;
@@ -42,6 +43,7 @@ pub fn check(layout: &Layout, sshd: &Sshd, ahead: Result<i64, String>, now: Time
     found.extend([check.trust(), check.krl(), check.krl_age(now)]);
     found.extend(check.principals());
     found.extend(check.settings());
+    found.extend(check.certificate(now));
     found.extend([clock(ahead), check.session()]);
     found.extend(check.sync());
     found.extend(check.version());
@@ -138,6 +140,31 @@ impl Check<'_> {
         let text = state::trust_at(&self.layout.trust())?.ok_or(io::ErrorKind::NotFound)?;
         let signed = Signed::try_from(&text).map_err(io::Error::other)?;
         Trust::first_contact(&signed).map_err(io::Error::other)
+    }
+
+    /// The host's own certificate, where it is to have one, is the service's, sshd shows it, and it is renewed in time.
+    fn certificate(&self, now: Timestamp) -> Option<Finding> {
+        let path = self.layout.host_certificate();
+        let (certified, trust) =
+            (HostConfig::load(&self.layout.folder()).ok()?.certificate?, self.trust_document().ok()?);
+        let error = |found: String, mend: &str| Finding::error("certificate", path.display(), found, mend);
+        let held = match certificate::held(&path, &certified, &trust) {
+            Ok(held) => held,
+            Err(why) => return Some(error(why, "ssh-jit host enrol")),
+        };
+        let names: Vec<&str> = held.names.iter().map(HostName::as_str).collect();
+        let days = held.valid_before.since(now).div_euclid(86_400);
+        let found = format!("{}: {days} days are left of it", names.join(" "));
+        let mend = "have host sync run: its log says what keeps it from a new one";
+        Some(if !(held.valid_after..held.valid_before).contains(&now) {
+            error(format!("it counts from {} until {}", held.valid_after, held.valid_before), mend)
+        } else if certificate::is_due(&held, now) {
+            Finding::warning("certificate", path.display(), found, mend)
+        } else if self.layout.unread().exists() {
+            Finding::warning("certificate", path.display(), "sshd may not have read it", "ssh-jit host sync --once")
+        } else {
+            Finding::ok("certificate", path.display(), found)
+        })
     }
 
     /// sshd can read the list of what is revoked, and our CAs are not on it.

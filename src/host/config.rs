@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::names::InstanceId;
+use crate::domain::names::{HostName, InstanceId};
 use crate::files;
 
 /// The file's name in the host's folder.
@@ -21,6 +21,19 @@ pub struct HostConfig {
     /// The only CAs that are believed to certify the service, in PEM, instead of this machine's. Relative to the folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<PathBuf>,
+    /// What the host is certified as, where it has a certificate of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certified>,
+}
+
+/// A host that the service certifies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certified {
+    /// Its name.
+    pub host: HostName,
+    /// Its SSH host key, the private half.
+    pub key: PathBuf,
 }
 
 /// A file that cannot be used. Names file, line and field.

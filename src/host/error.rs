@@ -78,6 +78,12 @@ pub enum HostError {
     /// sshd's configuration still names files that are to be removed.
     #[error("sshd still uses {0}, so nothing more is taken back: without it nobody could log in by key")]
     StillUsed(PathBuf),
+    /// The certificate that sshd is to show is gone.
+    #[error("{0} is not there: sshd would show no certificate")]
+    Uncertified(PathBuf),
+    /// Another CA certifies the host's key.
+    #[error("{0} is there already: sshd shows one certificate for a key, and this would take its place")]
+    Certified(PathBuf),
     /// Nothing was set up.
     #[error("{0} is not there: this host is not set up")]
     NotSetUp(PathBuf),
@@ -118,6 +124,8 @@ impl HostError {
                 format!("put this at the top of {}, or say --include: Include {}", config.display(), drop_in.display())
             }
             Self::StillUsed(_) => "take it out of sshd's configuration, then run this again".to_owned(),
+            Self::Uncertified(_) => "ssh-jit host enrol".to_owned(),
+            Self::Certified(_) => "move it away if nobody needs it".to_owned(),
             Self::NotSetUp(_) => "ssh-jit host setup --server URL --account ACCOUNT=PRINCIPAL".to_owned(),
             Self::Half { .. } => "ssh-jit host setup --undo".to_owned(),
             Self::Content { .. } | Self::Program { .. } => return None,

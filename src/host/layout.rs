@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::names::AccountName;
 use crate::files;
 
+use super::certificate;
 use super::error::HostError;
 
 /// The paths of a host, each with its root before it.
@@ -26,6 +27,13 @@ impl Layout {
         let root = root.canonicalize().map_err(|e| HostError::file("read", root, e))?;
         plain(&root)?;
         Ok(Self { root })
+    }
+
+    /// The host whose folder of ours this is.
+    pub fn of_folder(folder: &Path) -> Result<Self, HostError> {
+        let layout = Self::below(folder.ancestors().nth(3).unwrap_or(folder))?;
+        let folder = folder.canonicalize().map_err(|e| HostError::file("read", folder, e))?;
+        if layout.folder() == folder { Ok(layout) } else { Err(HostError::NotSetUp(layout.manifest())) }
     }
 
     /// Whether this is the machine itself.
@@ -71,6 +79,16 @@ impl Layout {
     /// sshd's RevokedKeys.
     pub fn krl(&self) -> PathBuf {
         self.folder().join("revoked.krl")
+    }
+
+    /// sshd's HostCertificate.
+    pub fn host_certificate(&self) -> PathBuf {
+        self.folder().join(certificate::FILE)
+    }
+
+    /// It is there while sshd may not have read that.
+    pub fn unread(&self) -> PathBuf {
+        self.folder().join(certificate::UNREAD)
     }
 
     /// The folder of sshd's AuthorizedPrincipalsFiles.
@@ -120,7 +138,7 @@ impl Layout {
 
     /// What `host sync` replaces.
     pub fn is_kept_by_sync(&self, path: &Path) -> bool {
-        [self.trust(), self.user_ca(), self.krl()].iter().any(|kept| kept == path)
+        [self.trust(), self.user_ca(), self.krl(), self.host_certificate()].iter().any(|kept| kept == path)
     }
 
     /// Refuses a path whose folders others could exchange, or that leads through a link. What is missing counts as

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod authorized_keys;
+pub mod certificate;
 mod change;
 pub mod check;
 pub mod config;

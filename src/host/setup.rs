@@ -10,7 +10,7 @@ use crate::domain::names::{AccountName, HostName, Principal, PrincipalName};
 use crate::domain::trust::Trust;
 
 use super::change;
-use super::config::HostConfig;
+use super::config::{Certified, HostConfig};
 use super::layout::plain;
 use super::manifest::{Manifest, digest};
 use super::session::wrapper;
@@ -36,6 +36,8 @@ pub struct Wanted {
     pub trust: Trust,
     /// What the policy calls this host; what was said before, or else its own name, where it is not given.
     pub name: Option<HostName>,
+    /// What the host is certified as; its certificate is there then.
+    pub certificate: Option<Certified>,
     /// Who is let into which account. Those that were opened before stay.
     pub accounts: BTreeMap<AccountName, BTreeSet<PrincipalName>>,
     /// Put an Include into sshd_config where none leads to the drop-in.
@@ -193,6 +195,12 @@ fn left(found: &super::sshd::Settings) -> Vec<String> {
     left
 }
 
+/// What the policy calls a host that is set up.
+pub fn name_of(layout: &Layout) -> Result<HostName, HostError> {
+    let known = Manifest::load(layout)?;
+    known.map(|known| known.name).ok_or_else(|| HostError::NotSetUp(layout.manifest()))
+}
+
 fn own_name(layout: &Layout) -> Result<HostName, HostError> {
     let path = layout.at("/etc/hostname");
     let text = fs::read_to_string(&path).map_err(|e| HostError::file("read", &path, e))?;
@@ -236,7 +244,12 @@ impl Plan<'_> {
             self.wants(layout.unit(), Node::public(unit(layout, &wanted.program)));
             self.wants(layout.unit_link(), Node::Link(layout.unit()));
         }
-        self.wants(layout.drop_in(), Node::public(drop_in(layout)));
+        if wanted.certificate.is_some() {
+            let path = layout.host_certificate();
+            let held = Node::at(&path)?.ok_or_else(|| HostError::Uncertified(path.clone()))?;
+            self.wants(path, held);
+        }
+        self.wants(layout.drop_in(), Node::public(drop_in(layout, wanted.certificate.is_some())));
         Ok(())
     }
 
@@ -301,6 +314,7 @@ fn host_toml(layout: &Layout, wanted: &Wanted) -> Result<String, HostError> {
         server: wanted.server.clone(),
         instance: wanted.trust.instance.clone(),
         ca_certificate: wanted.tls_ca.as_ref().map(|_| layout.tls_ca()),
+        certificate: wanted.certificate.clone(),
     };
     let bad = |e: toml::ser::Error| HostError::Content { path: layout.host_toml(), why: e.to_string() };
     toml::to_string(&text).map_err(bad)
@@ -324,10 +338,12 @@ fn empty_krl() -> Result<Vec<u8>, HostError> {
     }
 }
 
-fn drop_in(layout: &Layout) -> String {
+fn drop_in(layout: &Layout, certified: bool) -> String {
     let mut text = String::from("# Written by ssh-jit host setup; ssh-jit host setup --undo takes it back.\n");
     text.extend(settings(layout).iter().map(|(keyword, value)| format!("{keyword} {value}\n")));
-    text.extend(host_certificates(layout).iter().map(|path| format!("HostCertificate {}\n", path.display())));
+    let ours = certified.then(|| layout.host_certificate());
+    let certificates = host_certificates(layout).into_iter().chain(ours);
+    text.extend(certificates.map(|path| format!("HostCertificate {}\n", path.display())));
     text
 }
 

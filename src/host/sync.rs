@@ -18,6 +18,7 @@ use crate::domain::trust::Trust;
 use crate::domain::verify::Signed;
 use crate::files;
 
+use super::certificate::{CertificateError, Own, Renewal};
 use super::config::{BadConfig, HostConfig};
 
 /// The list of revoked certificates and keys. It was last confirmed to be the newest when it was last modified.
@@ -33,6 +34,8 @@ const WAIT: Duration = Duration::from_secs(25);
 const SOON: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// So often it is asked whether the host's certificate is to be renewed.
+const RENEW_EVERY: Duration = Duration::from_mins(10);
 /// No file here is longer.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
@@ -113,6 +116,9 @@ pub enum SyncError {
         /// The number of the one that is here.
         here: u64,
     },
+    /// The host's own certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// There is no list yet.
     #[error("{0}: there is no list of revoked certificates yet")]
     Never(PathBuf),
@@ -127,11 +133,22 @@ impl Sync {
     }
 
     /// Looks for ever, and `tell`s what each look came to, and how many in a row came to nothing. A revocation arrives
-    /// the moment it is made. Where something on the way does not let questions wait, it asks again and again.
-    pub fn follow(&self, now: impl Fn() -> Timestamp, mut tell: impl FnMut(Result<Look, SyncError>, u32)) -> ! {
+    /// the moment it is made. Where something on the way does not let questions wait, it asks again and again. Now and
+    /// then it sees to the host's certificate, too.
+    pub fn follow(
+        &self,
+        now: impl Fn() -> Timestamp,
+        mut tell: impl FnMut(Result<Look, SyncError>, u32),
+        mut tell_renewal: impl FnMut(Result<Renewal, SyncError>),
+    ) -> ! {
         let (mut failures, mut wait) = (0, Duration::ZERO);
+        let mut renewed: Option<Instant> = None;
         loop {
             let begun = Instant::now();
+            if renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+                renewed = Some(begun);
+                self.renew().transpose().into_iter().for_each(&mut tell_renewal);
+            }
             let outcome = self.look(wait, &now);
             (failures, wait) = if outcome.is_ok() { (0, WAIT) } else { (failures + 1, Duration::ZERO) };
             let idle = outcome.as_ref().is_ok_and(|look| !look.new_list) && begun.elapsed() < SOON;
@@ -144,7 +161,6 @@ impl Sync {
 
     /// Looks once. Waits so long for a list other than the one that is here.
     pub fn look(&self, wait: Duration, now: impl Fn() -> Timestamp) -> Result<Look, SyncError> {
-        files::check_own_folder(&self.folder).map_err(|error| self.blame("", error))?;
         let trust = self.newest_trust()?;
         let new_cas = self.write_cas(&trust)?;
         let here = self.read(KRL).ok().flatten().and_then(|bytes| Some((Header::read(&bytes).ok()?, bytes)));
@@ -157,6 +173,15 @@ impl Sync {
         };
         self.confirm(now()).map_err(|error| self.blame(KRL, error))?;
         Ok(Look { number, new_list: signed.is_some(), new_cas })
+    }
+
+    /// Sees to the host's own certificate, where it has one, by the service's time: this machine's may be wrong.
+    pub fn renew(&self) -> Result<Option<Renewal>, SyncError> {
+        let Some(certified) = &self.config.certificate else { return Ok(None) };
+        let trust = self.newest_trust()?;
+        let (_, now) = self.api.time()?;
+        let own = Own { folder: &self.folder, certified, api: &self.api, trust: &trust };
+        Ok(Some(own.renew(now)?))
     }
 
     /// What is here, without asking anybody.
@@ -197,6 +222,7 @@ impl Sync {
     /// The pinned trust document, or the newer one that it vouches for, which is then pinned in its place. The first is
     /// believed for the instance that the configuration names.
     fn newest_trust(&self) -> Result<Trust, SyncError> {
+        files::check_own_folder(&self.folder).map_err(|error| self.blame("", error))?;
         let (instance, number) = self.api.instance()?;
         self.is_ours(&instance.to_string())?;
         let pinned = self.pinned()?;

@@ -48,6 +48,7 @@ impl Undo {
         for path in manifest.files.keys().chain([&layout.manifest(), &layout.sshd_config()]) {
             rest.extend(leftovers(path)?);
         }
+        rest.extend(Change::to(layout.unread(), None)?);
         // The last: as long as it is there, this can be run again.
         rest.extend(Change::to(layout.manifest(), None)?);
         let removed = lines.iter().chain(&rest).filter(|change| change.after.is_none());

@@ -16,10 +16,11 @@ use crate::domain::digest::Digest;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 
-use crate::service::{Holder, Listing, Service};
+use crate::service::{Holder, Listing, Redeemed, Service};
 use crate::wire::{
-    AlarmView, Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Noted, Now,
-    PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
+    AlarmView, Certified, CertifiedHost, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView,
+    Heard, HostClaimText, HostView, Noted, Now, PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView,
+    RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -216,6 +217,25 @@ pub(super) async fn hear(State(service): On, Webhook(delivery): Webhook) -> Answ
 
 pub(super) async fn used(State(service): On, Statement(signed): Statement) -> Answer<Noted> {
     Ok(Json(Noted { known: service.note_use(signed).await? }))
+}
+
+pub(super) async fn certify_host(State(service): On, Body(posted): Body<HostClaimText>) -> Answer<CertifiedHost> {
+    let claim = (&SignedText { text: posted.text, signature: posted.signature }).try_into()?;
+    let redeemed = posted.redeems.as_ref().map(|redeems| {
+        let by_token = SshSig::from_armor(&redeems.signature).map_err(Refusal::from)?;
+        Ok::<_, Refusal>(Redeemed { invitation: (&redeems.invitation).try_into()?, by_token })
+    });
+    let certified = Box::pin(service.certify_host(claim, redeemed.transpose()?)).await?;
+    Ok(Json(views::certified_host(&certified)))
+}
+
+pub(super) async fn hosts(State(service): On, Reader(caller): Reader) -> Answer<Vec<HostView>> {
+    Ok(Json(service.hosts(&caller).await?.into_iter().map(views::host).collect()))
+}
+
+pub(super) async fn remove_host(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {
+    service.remove_host(signed).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<AlarmView>> {

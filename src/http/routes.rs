@@ -21,7 +21,7 @@ pub enum Needs {
     Nothing,
     /// A statement of this kind, which is checked by the verb itself.
     Statement(Kind),
-    /// What a host of the policy signed with its SSH host key, which is checked by the verb itself.
+    /// What a host signed with its SSH host key, which is checked by the verb itself.
     HostKey,
     /// A webhook that a source of the policy signed, which is checked by the verb itself.
     Webhook,
@@ -89,6 +89,9 @@ pub const ROUTES: &[Route] = &[
     calls("/v1/facts/{source}", Needs::Webhook, || post(handlers::hear)),
     reads("/v1/facts", Needs::Duty(LOG_READERS), || get(handlers::facts)),
     calls("/v1/uses", Needs::HostKey, || post(handlers::used)),
+    calls("/v1/host-certificates", Needs::HostKey, || post(handlers::certify_host)),
+    reads("/v1/hosts", Needs::Duty(LOG_READERS), || get(handlers::hosts)),
+    acts("/v1/host-removals", Kind::HostRemoval, || post(handlers::remove_host)),
     reads("/v1/alarms", Needs::Duty(LOG_READERS), || get(handlers::alarms)),
     reads("/v1/roles", Needs::Session, || get(handlers::roles)),
     reads("/v1/events", Needs::Duty(LOG_READERS), || get(handlers::events)),

@@ -3,7 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::domain::certificate::Certificate;
 use crate::domain::event::Event;
+use crate::domain::host::HostGrant;
+use crate::domain::key::PublicKey;
 use crate::domain::passkey::Enrolled;
 use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
@@ -11,13 +14,13 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
-    StoredEvent,
+    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, HostInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo,
+    SignedKrl, StoredEvent,
 };
 use crate::wire::{
-    AheadView, AlarmView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView,
-    KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView,
-    RevokedView, RoleView, TermsView,
+    AheadView, AlarmView, Certified, CertifiedHost, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView,
+    FactView, HostView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView,
+    RevocationView, RevokedView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -87,15 +90,30 @@ fn hindrance(info: &RequestInfo) -> Option<String> {
 }
 
 pub(super) fn certified(issued: &Issued) -> Certified {
-    let blob = issued.certificate.blob();
-    let length = blob.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
-    let algorithm = String::from_utf8_lossy(blob.get(4..4 + length).unwrap_or_default()).into_owned();
     Certified {
-        certificate: format!("{algorithm} {}", STANDARD.encode(blob)),
+        certificate: line(&issued.certificate),
         serial: issued.serial,
         valid_after: issued.grant.valid_after(),
         valid_before: issued.grant.valid_before(),
     }
+}
+
+/// Algorithm and base64.
+fn line(certificate: &Certificate) -> String {
+    let blob = certificate.blob();
+    let length = blob.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
+    let algorithm = String::from_utf8_lossy(blob.get(4..4 + length).unwrap_or_default()).into_owned();
+    format!("{algorithm} {}", STANDARD.encode(blob))
+}
+
+pub(super) fn certified_host((certificate, grant): &(Certificate, HostGrant)) -> CertifiedHost {
+    CertifiedHost { certificate: line(certificate), valid_before: grant.valid_before() }
+}
+
+pub(super) fn host(info: HostInfo) -> HostView {
+    let HostInfo { host, aliases, keys, invited_by, ends, trouble } = info;
+    let keys = keys.iter().map(PublicKey::fingerprint).collect();
+    HostView { host, aliases, keys, invited_by, ends, trouble: trouble.map(|refusal| refusal.to_string()) }
 }
 
 pub(super) fn revoked(revoked: Revoked) -> RevokedView {

@@ -12,6 +12,7 @@ mod error;
 mod extensions;
 mod facts;
 mod history;
+mod hosts;
 mod krl;
 mod log;
 mod notices;
@@ -43,7 +44,7 @@ use crate::domain::policy::Policy;
 use crate::domain::remembered::Remembered;
 use crate::domain::sshsig::Expect;
 use crate::domain::statement::Statement;
-use crate::domain::time::{Moment, Timestamp};
+use crate::domain::time::{Moment, Patience, Timestamp};
 use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::domain::webhook::WebhookSecret;
@@ -57,6 +58,7 @@ pub use error::Error;
 pub use extensions::Extended;
 pub use facts::FactInfo;
 pub use history::{History, RoleUsage, Usage};
+pub use hosts::{HostInfo, Redeemed};
 pub use krl::SignedKrl;
 pub use log::{SignedHead, StoredEvent};
 pub use notices::ChannelInfo;
@@ -106,6 +108,8 @@ pub struct Service {
 pub struct Settings {
     /// Windows are shifted early by so many seconds, for hosts whose clocks are behind.
     pub clock_skew: u32,
+    /// For how long hosts are certified.
+    pub host_certificates: Patience,
     /// How many verified statements to remember; 0 for none.
     pub remembered: usize,
     /// Where browsers find the service, as they write it: scheme, host, and port unless it is the usual.
@@ -139,6 +143,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             clock_skew: 5,
+            host_certificates: Patience::LONGEST,
             remembered: REMEMBERED,
             origin: "http://localhost:7022".to_owned(),
             oidc: None,

@@ -36,7 +36,9 @@ impl Service {
     /// Hears a host. What it said before changes nothing. Gives whether the log knows the certificate.
     pub async fn note_use(self: &Arc<Self>, signed: Signed) -> Result<bool, Error> {
         let now = self.clock.now();
-        let stated = Use::check(&signed, &self.policy(), &self.trust.instance, now.second())?;
+        let policy = self.policy();
+        let enrolled = self.enrolled_with(&policy, signed.signature().key()).await?;
+        let stated = Use::check(&signed, (&policy, enrolled.as_ref()), &self.trust.instance, now.second())?;
         let ours = Ours::read(&stated.connection.certificate, &self.trust)?;
         if ours.emergency {
             // Broken glass is in the journal first.

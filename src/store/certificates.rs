@@ -23,9 +23,14 @@ pub struct Planned {
 
 /// The next serial of an epoch.
 pub fn next_serial(tx: &mut Tx<'_>, epoch: u16) -> Result<Serial, StoreError> {
+    next_in(tx, "certificates", epoch)
+}
+
+/// The same for certificates that stand in another table.
+pub(super) fn next_in(tx: &mut Tx<'_>, table: &str, epoch: u16) -> Result<Serial, StoreError> {
     let (low, high) = (i64::from(epoch) << 48, (i64::from(epoch) + 1) << 48);
-    let sql = "SELECT max(serial) FROM certificates WHERE serial > ?1 AND serial < ?2";
-    let last = tx.first(sql, &[low.into(), high.into()], |row| row.opt_int(0))?.flatten().unwrap_or(low);
+    let sql = format!("SELECT max(serial) FROM {table} WHERE serial > ?1 AND serial < ?2");
+    let last = tx.first(&sql, &[low.into(), high.into()], |row| row.opt_int(0))?.flatten().unwrap_or(low);
     Serial::from_number(last.cast_unsigned() + 1)
         .ok_or_else(|| StoreError::Database(format!("epoch {epoch} has no serials left")))
 }

@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod emergencies;
 pub mod events;
 pub mod facts;
+pub mod hosts;
 pub mod journal;
 pub mod outbox;
 pub mod passkeys;

@@ -353,7 +353,10 @@ fn a_revocation_arrives_by_itself() {
     let told = Arc::clone(&looks);
     // Ends with the test's process.
     std::thread::spawn(move || {
-        sync.follow(|| clock, |outcome, failures| told.lock().expect("no panic").push((outcome.is_ok(), failures)))
+        let tell = |outcome: Result<Look, SyncError>, failures| {
+            told.lock().expect("no panic").push((outcome.is_ok(), failures));
+        };
+        sync.follow(|| clock, tell, |_| {})
     });
     let here = || fs::read(world.path("revoked.krl")).expect("a list") == world.list();
     std::thread::sleep(Duration::from_millis(300));

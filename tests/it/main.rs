@@ -10,6 +10,7 @@ mod example;
 mod extensions;
 mod facts;
 mod fuzzed;
+mod host_certificates;
 mod host_setup;
 mod hosts;
 mod keys;

@@ -15,7 +15,7 @@ use crate::host::setup::{Change, Done, HostError, Layout, Node, Reloaded, Setup,
 use crate::wire::{Now, SignedText};
 
 /// What `host setup` takes, beside `--server`, `--instance` and `--tls-ca`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(in crate::cli) struct Args {
     /// What the policy calls this host [default: what /etc/hostname says]
@@ -44,7 +44,7 @@ pub(in crate::cli) struct Args {
 }
 
 /// Which host.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(in crate::cli) struct Place {
     /// A folder that stands for / in a trial
     #[arg(long, value_name = "DIR", default_value = "/")]
@@ -84,9 +84,7 @@ impl FromStr for Account {
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let layout = args.place.layout()?;
     let sshd = args.place.sshd(&layout)?;
-    if layout.is_this_machine() && !rustix::process::geteuid().is_root() {
-        return Err(Failure::new("host setup changes /etc/ssh, which takes root").hint("sudo ssh-jit host setup ..."));
-    }
+    needs_root(&layout, "host setup")?;
     if args.undo {
         return undo(context, args, &layout, &sshd);
     }
@@ -99,6 +97,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let done = setup.apply(!args.no_reload)?;
     report(context, &setup, &done);
     Ok(Exit::Done)
+}
+
+pub(super) fn needs_root(layout: &Layout, verb: &str) -> Result<(), Failure> {
+    if layout.is_this_machine() && !rustix::process::geteuid().is_root() {
+        let fact = format!("{verb} changes /etc/ssh, which takes root");
+        return Err(Failure::new(fact).hint(format!("sudo ssh-jit {verb} ...")));
+    }
+    Ok(())
 }
 
 fn undo(context: &Context, args: &Args, layout: &Layout, sshd: &Sshd) -> Result<Exit, Failure> {
@@ -125,11 +131,11 @@ fn undo(context: &Context, args: &Args, layout: &Layout, sshd: &Sshd) -> Result<
 }
 
 /// Asks the service who it is, and puts together what the host is to be.
-fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Failure> {
+pub(super) fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Failure> {
     // What was said once need not be said again.
-    let (server, tls_ca) = match HostConfig::load(&layout.folder()) {
-        Ok(known) => (Some(known.server), known.ca_certificate),
-        Err(_) => (None, None),
+    let (server, tls_ca, certificate) = match HostConfig::load(&layout.folder()) {
+        Ok(known) => (Some(known.server), known.ca_certificate, known.certificate),
+        Err(_) => (None, None, None),
     };
     let url = context.config.server.clone().or(server);
     let url = url.ok_or_else(|| Failure::misuse("no service is known").hint("--server URL"))?;
@@ -149,6 +155,7 @@ fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Fai
         trust_json: serde_json::to_vec(&text)?,
         trust,
         name: args.name.clone(),
+        certificate,
         accounts,
         include: args.include,
         force: args.force,
@@ -197,7 +204,7 @@ fn report(context: &Context, setup: &Setup, done: &Done) {
     ui.good(format_args!("this host is {} and trusts the service", setup.name));
 }
 
-fn say_reloaded(context: &Context, reloaded: Option<&Reloaded>) {
+pub(super) fn say_reloaded(context: &Context, reloaded: Option<&Reloaded>) {
     let ui = &context.ui;
     match reloaded {
         None => ui.say("sshd was not told: it goes on as before until it is reloaded"),

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::ui::length;
+use crate::cli::ui::{length, time};
 use crate::cli::{Exit, Failure, Ui};
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
+use crate::host::certificate::Renewal;
 use crate::host::sync::{Look, Status, Sync, SyncError};
 
 /// What `host sync` takes.
@@ -31,16 +32,28 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
     }
     if args.once {
         let look = sync.look(Duration::ZERO, now)?;
+        let renewal = sync.renew()?;
         if ui.json {
             let Look { number, new_list, new_cas } = look;
-            ui.data(&serde_json::json!({ "number": number, "new_list": new_list, "new_cas": new_cas }));
+            let (renewed, until) = match renewal {
+                Some(Renewal::Renewed(until)) => (true, Some(until)),
+                Some(Renewal::Kept(until)) => (false, Some(until)),
+                None => (false, None),
+            };
+            ui.data(&serde_json::json!({
+                "number": number, "new_list": new_list, "new_cas": new_cas, "certificate_until": until,
+                "renewed": renewed,
+            }));
         } else {
             ui.good(said(&look));
+            if let Some(renewal) = renewal {
+                ui.say(renewal_said(renewal, now()));
+            }
         }
         return Ok(Exit::Done);
     }
     let mut before = None;
-    sync.follow(now, |outcome, failures| match outcome {
+    let tell = |outcome: Result<Look, SyncError>, failures: u32| match outcome {
         Ok(look) => {
             if before.as_ref() != Some(&look.number) || look.new_cas {
                 ui.say(said(&look));
@@ -53,7 +66,20 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
             before = None;
         }
         Err(_) => {}
-    })
+    };
+    let tell_renewal = |outcome| match outcome {
+        Ok(Renewal::Kept(_)) => {}
+        Ok(renewal) => ui.say(renewal_said(renewal, now())),
+        Err(error) => ui.say(error),
+    };
+    sync.follow(now, tell, tell_renewal)
+}
+
+fn renewal_said(renewal: Renewal, now: Timestamp) -> String {
+    match renewal {
+        Renewal::Kept(until) => format!("this host's certificate counts until {}", time(until, now)),
+        Renewal::Renewed(until) => format!("this host has a new certificate, until {}", time(until, now)),
+    }
 }
 
 fn said(look: &Look) -> String {

@@ -25,6 +25,10 @@ fn sample(kind: Kind) -> Value {
             "key": ecdsa_key(), "application": "localhost", "ssh_key": this_request(), "until": at(86400)
         }),
         Kind::Removal => json!({ "key": this_request(), "reason": "" }),
+        Kind::Invitation => json!({
+            "host": "db1", "aliases": ["db1.example.org"], "key": ecdsa_key(), "until": at(3600)
+        }),
+        Kind::HostRemoval => json!({ "host": "db1", "reason": "it was broken into" }),
         Kind::Session => json!({}),
     };
     let common = json!({
@@ -49,6 +53,8 @@ fn reread(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         Kind::Acknowledgement => parse::<Acknowledgement>(bytes).map(|s| to_bytes(&s)),
         Kind::Enrolment => parse::<Enrolment>(bytes).map(|s| to_bytes(&s)),
         Kind::Removal => parse::<Removal>(bytes).map(|s| to_bytes(&s)),
+        Kind::Invitation => parse::<Invitation>(bytes).map(|s| to_bytes(&s)),
+        Kind::HostRemoval => parse::<HostRemoval>(bytes).map(|s| to_bytes(&s)),
         Kind::Session => parse::<Session>(bytes).map(|s| to_bytes(&s)),
     }
 }
@@ -82,6 +88,8 @@ fn kinds_and_namespaces_keep_their_names() {
         "acknowledgement",
         "enrolment",
         "removal",
+        "invitation",
+        "host-removal",
         "session",
     ];
     assert_eq!(names, expected);
@@ -212,6 +220,8 @@ fn a_signature_serves_its_own_kind_only() {
         Kind::Acknowledgement => verify::<Acknowledgement>(bytes, namespace),
         Kind::Enrolment => verify::<Enrolment>(bytes, namespace),
         Kind::Removal => verify::<Removal>(bytes, namespace),
+        Kind::Invitation => verify::<Invitation>(bytes, namespace),
+        Kind::HostRemoval => verify::<HostRemoval>(bytes, namespace),
         Kind::Session => verify::<Session>(bytes, namespace),
     };
     for &kind in Kind::ALL {

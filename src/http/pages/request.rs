@@ -438,6 +438,9 @@ pub(super) fn story(event: &Event) -> String {
         EventKind::UnknownCertificate => {
             format!("ALARM: a certificate that is not in this log opened {detail}{from}{serial}")
         }
+        EventKind::HostEnrolled => format!("the host {detail} redeemed the invitation of {who}"),
+        EventKind::HostCertified => format!("the host {detail} was certified{serial}"),
+        EventKind::HostRemoved => format!("{who} had the host {detail} certified no more"),
         EventKind::FactsStated => format!("{detail}: facts were stated"),
         EventKind::Revoked if !detail.is_empty() => {
             format!("the access of {who} to{role} ended with the {detail}{serial}")

@@ -125,7 +125,7 @@ fn the_database_is_the_one_that_was_made() {
 
     let database = rusqlite::Connection::open(world.path("ca/ssh-jit.db")).unwrap();
     database.execute("INSERT INTO migrations VALUES (99, 'x')", []).unwrap();
-    let newer = "ssh-jit: the database has schema 99, and this version knows 7; run a newer ssh-jit";
+    let newer = "ssh-jit: the database has schema 99, and this version knows 8; run a newer ssh-jit";
     serve(&world).is(1, &[], &[newer]);
     database.execute("DELETE FROM migrations WHERE number = 99", []).unwrap();
     database.execute("UPDATE migrations SET sha256 = 'x'", []).unwrap();
@@ -155,7 +155,7 @@ fn its_file_is_whole_and_safe() {
     refuses("gar bage", "1: key with no value, expected `=`");
     refuses(
         &good.replace("journal", "jurnal"),
-        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `ca_keys`, `policy`, `database`, `journal`, `tls_cert`, `tls_key`, `connections_per_address`, `behind_proxy`, `trusted_proxies`, `clock_skew`, `remembered`, `oidc`, `sources`, `ticket_checks`, `notify`",
+        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `ca_keys`, `policy`, `database`, `journal`, `tls_cert`, `tls_key`, `connections_per_address`, `behind_proxy`, `trusted_proxies`, `clock_skew`, `host_certificates`, `remembered`, `oidc`, `sources`, `ticket_checks`, `notify`",
     );
     refuses(&good.replace("127.0.0.1:0", "localhost"), "2: listen: invalid socket address syntax");
     refuses(

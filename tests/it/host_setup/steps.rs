@@ -25,6 +25,7 @@ fn wanted(world: &World) -> Wanted {
         trust_json: serde_json::to_vec(&SignedText::from(&signed)).expect("JSON"),
         trust: Trust::first_contact(&signed).expect("it vouches for itself"),
         name: None,
+        certificate: None,
         accounts: BTreeMap::from([(account, [principal].into())]),
         include: true,
         force: false,
