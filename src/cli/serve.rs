@@ -50,7 +50,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     let limits = limits(&config);
     let parts = Parts {
         store: Store::open(&config.database, &config.base)?,
-        signed_trust: ca::read_trust(&config.ca_keys)?,
+        trusts: ca::read_trusts(&config.ca_keys)?,
         journal: service::open_journal(&config.journal, &keys)?,
         policy: policy_files::load(&config.policy)?,
         clock: Clock::System,

@@ -8,6 +8,8 @@ pub mod event;
 pub mod extension;
 pub mod facts;
 pub mod grant;
+pub mod host_status;
+pub mod host_word;
 pub mod journal;
 pub mod key;
 pub mod krl;
@@ -22,6 +24,7 @@ mod policy_file;
 pub mod refusal;
 pub mod remembered;
 pub mod request;
+pub mod rotation;
 pub mod sshsig;
 pub mod statement;
 #[cfg(test)]

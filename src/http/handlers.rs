@@ -18,7 +18,7 @@ use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    AlarmView, Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Noted, Now,
+    AlarmView, Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, HostView, Noted, Now,
     PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
 };
 
@@ -43,7 +43,19 @@ pub(super) async fn now(State(service): On) -> Json<Now> {
 }
 
 pub(super) async fn trust(State(service): On) -> Json<SignedText> {
-    Json(service.signed_trust().into())
+    Json((&service.signed_trust()).into())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+/// The trust documents with higher numbers, oldest first: how whoever was away follows.
+pub(super) async fn trusts(State(service): On, Query(After { after }): Query<After>) -> Json<Vec<SignedText>> {
+    Json(service.trusts_after(after).iter().map(Into::into).collect())
 }
 
 #[derive(Deserialize)]
@@ -125,7 +137,7 @@ pub(super) async fn request(State(service): On, Reader(caller): Reader, Named(id
 
 pub(super) async fn receipt(State(service): On, Reader(caller): Reader, Named(id): Named) -> Answer<ReceiptView> {
     let receipt = service.receipt(&caller, &id).await?;
-    Ok(Json(views::receipt(&receipt, service.signed_trust())))
+    Ok(Json(views::receipt(&receipt, &service.signed_trust(), &service.trusts_after(0))))
 }
 
 #[derive(Deserialize)]
@@ -216,6 +228,15 @@ pub(super) async fn hear(State(service): On, Webhook(delivery): Webhook) -> Answ
 
 pub(super) async fn used(State(service): On, Statement(signed): Statement) -> Answer<Noted> {
     Ok(Json(Noted { known: service.note_use(signed).await? }))
+}
+
+pub(super) async fn host_status(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {
+    service.note_host_status(signed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn hosts(State(service): On, Reader(caller): Reader) -> Answer<Vec<HostView>> {
+    Ok(Json(service.hosts(&caller).await?.into_iter().map(views::host).collect()))
 }
 
 pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<AlarmView>> {

@@ -11,12 +11,12 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
+    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, HostInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
     StoredEvent,
 };
 use crate::wire::{
     AheadView, AlarmView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView,
-    KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView,
+    HostView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView,
     RevokedView, RoleView, TermsView,
 };
 
@@ -174,7 +174,8 @@ pub(super) fn event(event: &StoredEvent) -> EventView {
     EventView { leaf: text(&event.leaf), statement: event.statement.as_ref().map(Into::into) }
 }
 
-pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
+/// With the newest trust document, and all of them, oldest first.
+pub(super) fn receipt(receipt: &Receipt, trust: &Signed, trusts: &[Signed]) -> ReceiptView {
     let enrolment = |(signed, by_passkey): &(Signed, SshSig)| ProvenEnrolment {
         by_ssh_key: signed.into(),
         passkey_signature: by_passkey.armor(),
@@ -186,6 +187,7 @@ pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
     };
     ReceiptView {
         trust: trust.into(),
+        trusts: trusts.iter().take_while(|earlier| earlier.digest() != trust.digest()).map(Into::into).collect(),
         policy: receipt.policy.clone(),
         statements: receipt.statements.iter().map(Into::into).collect(),
         enrolments: receipt.enrolments.iter().map(enrolment).collect(),
@@ -214,4 +216,14 @@ fn text(leaf: &[u8]) -> String {
 
 pub(super) fn alarm(alarm: Alarm) -> AlarmView {
     AlarmView { used: alarm.seen, serial: alarm.serial.to_string(), key_id: alarm.key_id }
+}
+
+pub(super) fn host(host: HostInfo) -> HostView {
+    let HostInfo { name, status } = host;
+    HostView {
+        host: name,
+        trust: status.as_ref().map(|status| status.trust),
+        krl: status.as_ref().map(|status| status.krl),
+        at: status.as_ref().map(|status| status.at),
+    }
 }

@@ -36,8 +36,8 @@ impl Service {
     /// Hears a host. What it said before changes nothing. Gives whether the log knows the certificate.
     pub async fn note_use(self: &Arc<Self>, signed: Signed) -> Result<bool, Error> {
         let now = self.clock.now();
-        let stated = Use::check(&signed, &self.policy(), &self.trust.instance, now.second())?;
-        let ours = Ours::read(&stated.connection.certificate, &self.trust)?;
+        let stated = Use::check(&signed, &self.policy(), &self.instance, now.second())?;
+        let ours = Ours::read(&stated.connection.certificate, &self.authority().chain)?;
         if ours.emergency {
             // Broken glass is in the journal first.
             self.import_journal().await?;

@@ -180,6 +180,19 @@ pub struct AlarmView {
     pub key_id: String,
 }
 
+/// A host that the policy has keys of, and how far it is; what it never said is missing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct HostView {
+    pub host: HostName,
+    /// The number of its trust document.
+    pub trust: Option<u64>,
+    /// The number of its list of revoked certificates.
+    pub krl: Option<u64>,
+    /// When it said so.
+    pub at: Option<Timestamp>,
+}
+
 /// A policy that was in force once, or is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are named after what they hold")]
@@ -379,6 +392,9 @@ pub struct EventView {
 #[expect(missing_docs, reason = "the fields are named after what they hold")]
 pub struct ReceiptView {
     pub trust: SignedText,
+    /// The trust documents before it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusts: Vec<SignedText>,
     pub policy: String,
     pub statements: Vec<SignedText>,
     /// Of the passkeys that decided.

@@ -32,16 +32,23 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
     if args.once {
         let look = sync.look(Duration::ZERO, now)?;
         if ui.json {
-            let Look { number, new_list, new_cas } = look;
-            ui.data(&serde_json::json!({ "number": number, "new_list": new_list, "new_cas": new_cas }));
+            let Look { number, new_list, new_cas, untold } = look;
+            ui.data(&serde_json::json!({
+                "number": number, "new_list": new_list, "new_cas": new_cas, "untold": untold,
+            }));
         } else {
             ui.good(said(&look));
+            unheard(ui, &look);
         }
         return Ok(Exit::Done);
     }
-    let mut before = None;
+    let (mut before, mut untold) = (None, None);
     sync.follow(now, |outcome, failures| match outcome {
         Ok(look) => {
+            if untold != look.untold {
+                unheard(ui, &look);
+                untold.clone_from(&look.untold);
+            }
             if before.as_ref() != Some(&look.number) || look.new_cas {
                 ui.say(said(&look));
             }
@@ -60,6 +67,12 @@ fn said(look: &Look) -> String {
     let list = if look.new_list { "is new here" } else { "is the newest" };
     let cas = if look.new_cas { "; the CAs changed" } else { "" };
     format!("list {} of revoked certificates {list}{cas}", look.number)
+}
+
+fn unheard(ui: &Ui, look: &Look) {
+    if let Some(why) = &look.untold {
+        ui.say(format_args!("the service does not hear how far this host is: {why}"));
+    }
 }
 
 fn age(sync: &Sync, now: Timestamp) -> String {
