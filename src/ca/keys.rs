@@ -157,26 +157,32 @@ impl Keys {
         }
         write_key(&path, name, passphrase)
     }
+}
 
-    /// Removes the files of those keys of a CA that `keep` has no use for; gives the public halves of these.
-    pub fn remove(&self, folder: &Path, role: CaRole, keep: impl Fn(&PublicKey) -> bool) -> Result<Vec<PublicKey>, KeyError> {
-        let mut removed = Vec::new();
-        for (number, key) in numbers(folder, file_of(role))?.into_iter().zip(self.ca(role).held()) {
-            if keep(&key) {
-                continue;
-            }
-            let path = folder.join(numbered(file_of(role), number));
-            for file in [&path, &path.with_extension("pub")] {
-                match std::fs::remove_file(file) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(file_error(file, e)),
-                    _ => {}
-                }
-            }
-            removed.push(key);
+/// The public halves of a CA's keys that lie in the folder, oldest first, as their files have them. Nothing is decrypted.
+pub fn held(folder: &Path, role: CaRole) -> Result<Vec<PublicKey>, KeyError> {
+    let keys = files_of(folder, role)?.into_iter().map(|path| {
+        let public = read_key(&path)?.public_key().to_openssh();
+        public.ok().and_then(|text| text.parse().ok()).ok_or(KeyError::NotAKey(path))
+    });
+    keys.collect()
+}
+
+/// Removes the files of those keys of a CA that are not to be kept.
+pub fn remove(folder: &Path, role: CaRole, keep: impl Fn(&PublicKey) -> bool) -> Result<(), KeyError> {
+    for (path, key) in files_of(folder, role)?.into_iter().zip(held(folder, role)?) {
+        if keep(&key) {
+            continue;
         }
-        files::sync_folder(folder).map_err(|e| file_error(folder, e))?;
-        Ok(removed)
+        // The private half goes first: what is killed in between leaves nothing that signs.
+        for file in [&path, &path.with_extension("pub")] {
+            match std::fs::remove_file(file) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(file_error(file, e)),
+                _ => {}
+            }
+        }
     }
+    files::sync_folder(folder).map_err(|e| file_error(folder, e))
 }
 
 /// The files of the CAs, of which there may be several.
@@ -190,6 +196,11 @@ fn file_of(role: CaRole) -> &'static str {
 /// `user-ca` is a CA's first key, `user-ca-2` its second.
 fn numbered(name: &str, number: u32) -> String {
     if number == 1 { name.to_owned() } else { format!("{name}-{number}") }
+}
+
+fn files_of(folder: &Path, role: CaRole) -> Result<Vec<PathBuf>, KeyError> {
+    let name = file_of(role);
+    Ok(numbers(folder, name)?.into_iter().map(|number| folder.join(numbered(name, number))).collect())
 }
 
 /// The numbers of a CA's keys that lie in the folder, lowest first.

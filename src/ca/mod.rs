@@ -4,7 +4,7 @@
 mod keys;
 mod trust_file;
 
-pub use keys::{KeyError, Keys, Passphrase, lock};
+pub use keys::{KeyError, Keys, Passphrase, held, lock, remove};
 pub use trust_file::{read_trust, read_trusts, write_trust};
 
 use ed25519_dalek::{Signer as _, SigningKey};

@@ -1,4 +1,8 @@
-//! `ssh-jit ca show`: the service's public keys, and the lines that a host needs.
+//! `ssh-jit ca`: the service's public keys, the lines that a host needs, and the keys that come and go.
+
+mod folder;
+mod others;
+mod rotate;
 
 use crate::domain::key::PublicKey;
 use crate::domain::trust::Trust;
@@ -15,15 +19,29 @@ pub(super) enum Verb {
         #[arg(long)]
         sshd: bool,
     },
+    /// On the service's machine: have a new key take the place of a CA's, a step at a time
+    Rotate(rotate::Args),
+    /// On the service's machine: have hosts trust another break-glass CA, such as one in a security key
+    Add(others::Args),
+    /// On the service's machine: have hosts trust such a CA no longer
+    Remove(others::Args),
 }
 
 pub(super) fn run(context: &Context, verb: &Verb) -> Result<Exit, Failure> {
-    let Verb::Show { sshd } = verb;
+    match verb {
+        Verb::Show { sshd } => show(context, *sshd),
+        Verb::Rotate(args) => rotate::run(context, args),
+        Verb::Add(args) => others::add(context, args),
+        Verb::Remove(args) => others::remove(context, args),
+    }
+}
+
+fn show(context: &Context, sshd: bool) -> Result<Exit, Failure> {
     let trust = Service::open(context)?.trust;
     let ui = &context.ui;
     if ui.json {
         ui.data(&trust);
-    } else if *sshd {
+    } else if sshd {
         ui.out(for_sshd(&trust));
     } else {
         ui.out(format_args!("instance {}, trust document {}", trust.instance, trust.number));

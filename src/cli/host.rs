@@ -1,6 +1,7 @@
 //! `ssh-jit host`: what runs on a host that people log in to.
 
 mod check;
+pub(super) mod list;
 mod report;
 mod scan;
 pub(super) mod session;
@@ -26,6 +27,8 @@ pub(super) enum Host {
     /// Have the connection end when the certificate does that opened it: for PAM and sshd to run
     #[command(hide = true)]
     Session(session::Args),
+    /// How far each host is, as it says itself
+    List,
     /// Tell the service what certificates were used for on this host
     Report(report::Args),
 }
@@ -38,6 +41,7 @@ pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
         Host::Sync(args) => sync::run(&context.ui, args),
         // What a person configured is not for what runs before they are in.
         Host::Session(args) => session::run(args),
+        Host::List => list::run(context),
         Host::Report(args) => report::run(context, args),
     }
 }

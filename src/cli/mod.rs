@@ -201,7 +201,9 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
             let config = flags.or(environment.client.clone());
             let context = Context { ui, environment, config, clock: crate::clock::Clock::System };
             // What root is as a person says nothing about root's host.
-            if let Verb::Host(verb) = &verb {
+            if let Verb::Host(verb) = &verb
+                && !matches!(verb, host::Host::List)
+            {
                 return host::run(&context, verb);
             }
             let file = ClientConfig::load(&context.environment.config.join("config.toml"))?;
@@ -234,8 +236,9 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Receipt(args) => receipt::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Ca(verb) => ca::run(context, &verb),
+        Verb::Host(verb) => host::run(context, &verb),
         Verb::Doctor => Ok(doctor::run(context)),
         Verb::Policy(policy::Verb::Replay(args)) => policy::replay::run(context, &args),
-        Verb::Init(_) | Verb::Serve(_) | Verb::Host(_) | Verb::Policy(_) => Ok(Exit::Misuse),
+        Verb::Init(_) | Verb::Serve(_) | Verb::Policy(_) => Ok(Exit::Misuse),
     }
 }

@@ -2,11 +2,13 @@
 //! instance at first contact, and go from one document to the next: each names the one before by its
 //! SHA-256, and a CA key signed it that the one before trusts.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::InstanceId;
+use super::names::{InstanceId, Invalid};
 use super::refusal::Refusal;
 use super::statement::Version;
 use super::time::Timestamp;
@@ -72,6 +74,15 @@ impl CaRole {
             Self::BreakGlass => "break-glass",
             Self::Host => "host",
         }
+    }
+}
+
+impl FromStr for CaRole {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let all = [Self::User, Self::BreakGlass, Self::Host];
+        let named = all.into_iter().find(|role| role.as_str() == text);
+        named.ok_or_else(|| Invalid::new("CA", text, "write user, break-glass or host"))
     }
 }
 
