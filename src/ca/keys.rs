@@ -108,7 +108,7 @@ impl Keys {
         let mut pairs = reader.pairs.into_iter();
         let mut files = counts.into_iter().map(|count| pairs.by_ref().take(count).collect::<Vec<Pair>>());
         let mut next = || files.next().unwrap_or_default();
-        let mut ca = |keys| Ca { keys, signs: 0 };
+        let ca = |keys| Ca { keys, signs: 0 };
         let (user_ca, break_glass_ca, host_ca) = (ca(next()), ca(next()), ca(next()));
         let mut only = || next().pop().map(ServiceKey).ok_or_else(|| KeyError::NotAKey(folder.to_owned()));
         Ok(Self { user_ca, break_glass_ca, host_ca, log: only()?, journal: only()?, krl: only()? })

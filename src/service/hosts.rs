@@ -73,7 +73,8 @@ pub fn progress(
             let signs = chain.newest().cas(role).first();
             let since = chain.since(|trust| trust.cas(role).first() == signs);
             let since = taken.iter().find(|taken| Some(taken.number) == since);
-            since.map(|taken| taken.at.plus(i64::from(EMERGENCY_LONGEST) + IN_FLIGHT))
+            let longest = i64::try_from(EMERGENCY_LONGEST).unwrap_or(i64::MAX);
+            since.map(|taken| taken.at.plus(longest.saturating_add(IN_FLIGHT)))
         }
         CaRole::Host => None,
     };
