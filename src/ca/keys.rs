@@ -143,11 +143,7 @@ impl Keys {
     }
 
     /// Makes another key for a CA, in a file of its own; gives its public half. It signs nothing yet.
-    pub fn make_another(
-        folder: &Path,
-        role: CaRole,
-        passphrase: Option<&Passphrase>,
-    ) -> Result<PublicKey, KeyError> {
+    pub fn make_another(folder: &Path, role: CaRole, passphrase: Option<&Passphrase>) -> Result<PublicKey, KeyError> {
         let name = file_of(role);
         let number = numbers(folder, name)?.last().map_or(1, |last| last + 1);
         let path = folder.join(numbered(name, number));

@@ -45,7 +45,9 @@ impl Api {
         let documents = texts.iter().map(Signed::try_from).collect::<Result<Vec<_>, _>>();
         let documents = documents.map_err(|e| self.nonsense(&e))?;
         let Some(newest) = documents.last() else {
-            return Err(Refusal::Certificate { what: "there is no newer trust document, though one was announced" }.into());
+            return Err(
+                Refusal::Certificate { what: "there is no newer trust document, though one was announced" }.into()
+            );
         };
         Ok(match believed {
             Some(chain) => chain.forward(&documents)?,

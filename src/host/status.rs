@@ -13,7 +13,7 @@ use super::config::HostConfig;
 
 /// Why the service was not told.
 #[derive(Debug, thiserror::Error)]
-pub enum Untold {
+pub(super) enum Untold {
     /// The host's key does not sign.
     #[error(transparent)]
     Key(#[from] IdentityError),

@@ -18,8 +18,9 @@ use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    AlarmView, Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, HostView, Noted, Now,
-    PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
+    AlarmView, Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, HostView,
+    Noted, Now, PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText,
+    Submitted,
 };
 
 use super::answer::Failure;

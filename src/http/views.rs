@@ -11,13 +11,13 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, HostInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
-    StoredEvent,
+    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, HostInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo,
+    SignedKrl, StoredEvent,
 };
 use crate::wire::{
     AheadView, AlarmView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView,
-    HostView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView,
-    RevokedView, RoleView, TermsView,
+    HostView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView,
+    RevocationView, RevokedView, RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {

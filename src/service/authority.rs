@@ -25,8 +25,9 @@ impl Authority {
         let mut documents = documents.into_iter();
         let first = documents.next().ok_or_else(|| Error::Setup("there is no trust document".to_owned()))?;
         let chain = Chain::first_contact(first)?.forward(documents.as_slice())?;
-        let foreign =
-            || Error::Setup("trust.json names other keys than ca-keys holds; put back what belongs together".to_owned());
+        let foreign = || {
+            Error::Setup("trust.json names other keys than ca-keys holds; put back what belongs together".to_owned())
+        };
         Ok(Self { keys: keys.spoken_for_by(chain.newest()).ok_or_else(foreign)?, chain })
     }
 

@@ -99,8 +99,9 @@ impl Drop for Open {
 }
 
 fn login(world: &World, person: &str, agent: &SshAgent, args: &[&str]) -> String {
-    let ran = world.as_(person).with(agent).run(&[&["login"], args, &["--reason", "the lag", "--json"]].concat()).good();
-    ran.json()["id"].as_str().expect("an id").to_owned()
+    let ran =
+        world.as_(person).with(agent).run(&[&["login"], args, &["--reason", "the lag", "--json"]].concat()).good();
+    ran.json()["request"].as_str().expect("an id").to_owned()
 }
 
 /// The whole of it, on a real sshd, with a session open throughout.
@@ -207,7 +208,7 @@ fn a_login_waits_through_a_rotation() {
     let agent = SshAgent::start(world.as_("alice").home());
     let mut waiting =
         world.as_("alice").with(&agent).spawn(&["login", "db-prod", "--for", "2h", "--reason", "the lag"]);
-    waiting.wait_for("waiting for");
+    waiting.wait_for("must approve");
     for _ in 0..2 {
         ca(&world, &["rotate", "user"]).good();
         hang_up(&mut world);
@@ -231,7 +232,15 @@ fn the_other_cas_are_rotated_too() {
     ca(&world, &["rotate", "break-glass"]).good();
     hang_up(&mut world);
     let keys = trust(&world).break_glass_ca;
-    let ran = world.as_("alice").run(&["break-glass", "db-prod", "--category", "outage", "--reason", "all of it is down", "--json"]);
+    let ran = world.as_("alice").run(&[
+        "break-glass",
+        "db-prod",
+        "--category",
+        "outage",
+        "--reason",
+        "everything but this is down, see INC-9",
+        "--json",
+    ]);
     let file = ran.good().json()["certificate"].as_str().expect("a file").to_owned();
     let shown = run(tool("ssh-keygen").arg("-Lf").arg(file));
     assert!(shown.contains(&keys[0].fingerprint().to_string()), "{shown}");

@@ -122,7 +122,9 @@ impl Rotation {
         }
         ui.good(match &self.step {
             Step::Announce { .. } => format!("trust document {number} announces {} as {role} CA", key.fingerprint()),
-            Step::Activate { .. } => format!("{} signs as {role} CA from trust document {number} on", key.fingerprint()),
+            Step::Activate { .. } => {
+                format!("{} signs as {role} CA from trust document {number} on", key.fingerprint())
+            }
             Step::Retire { .. } => format!("{} is the only {role} CA in trust document {number}", key.fingerprint()),
         });
         for wait in &self.waits {

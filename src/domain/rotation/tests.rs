@@ -82,7 +82,8 @@ fn what_comes_next_is_read_from_documents_and_keys() {
 fn a_new_key_signs_when_everybody_knows_it() {
     let announced = chain(&[&[1], &[1, 2]]);
     let step = Step::Activate { next: key(2) };
-    let waits = |taken, hosts: &[(&str, Option<u64>)]| step.waits(&announced, CaRole::User, &progress(taken, hosts, None));
+    let waits =
+        |taken, hosts: &[(&str, Option<u64>)]| step.waits(&announced, CaRole::User, &progress(taken, hosts, None));
     let behind = |host: &str, document: Option<u64>| Wait::Host {
         host: parsed(host),
         document,

@@ -20,14 +20,13 @@ fn a_damaged_document_is_not_taken_up() {
     let path = |name: &str| world.path(&format!("ca/ca-keys/{name}"));
     let (document, signature) = (path("trust-2.json"), path("trust-2.json.sig"));
     let good = (fs::read(&document).expect("a file"), fs::read(&signature).expect("a file"));
-    let first = (fs::read(path("trust.json")).expect("a file"), fs::read(path("trust.json.sig")).expect("a file"));
-    let table: [(&str, &[u8], &[u8]); 6] = [
+    let first = fs::read(path("trust.json.sig")).expect("a file");
+    let table: [(&str, &[u8], &[u8]); 5] = [
         ("truncated", &good.0[..40], &good.1),
         ("empty", b"", &good.1),
         ("no signature", &good.0, b""),
         ("half a signature", &good.0, &good.1[..60]),
-        ("another's signature", &good.0, &first.1),
-        ("the one before", &first.0, &first.1),
+        ("another's signature", &good.0, &first),
     ];
     let refused = |world: &mut World| {
         let before = world.server().stderr().matches("the CA keys were refused").count();
@@ -56,7 +55,10 @@ fn a_damaged_document_is_not_taken_up() {
     world.stop();
     fs::remove_file(&document).expect("gone");
     let ran = world.run(world.serve());
-    assert!(ran.code == 1 && ran.stderr.contains("trust document 2 was in force, and ca-keys holds another"), "{ran:?}");
+    assert!(
+        ran.code == 1 && ran.stderr.contains("trust document 2 was in force, and ca-keys holds another"),
+        "{ran:?}"
+    );
     fs::write(&document, &good.0).expect("a file");
     world.start();
     assert_eq!(trust(&world).number, 2);
@@ -136,7 +138,9 @@ fn a_status_that_is_not_heard() {
         assert_eq!(says(&bench, key, &status).code(), code, "{key}: {status}");
     }
     let text = good.to_string();
-    for signature in [Key::of("db1").sign("use@ssh-jit", text.as_bytes()), Key::of("db1").sign("host-status@ssh-jit", b"{}")] {
+    for signature in
+        [Key::of("db1").sign("use@ssh-jit", text.as_bytes()), Key::of("db1").sign("host-status@ssh-jit", b"{}")]
+    {
         assert_eq!(bench.post("/v1/host-status", &text, &signature).code(), "bad-signature");
     }
     assert_eq!(hosts(&bench)[0]["trust"], Value::Null);
