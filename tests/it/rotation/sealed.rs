@@ -3,6 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::json;
+use ssh_jit::ca::{read_trust, write_trust};
+use ssh_jit::domain::digest::Digest;
+use ssh_jit::domain::trust::Trust;
+
+use crate::support::openssh::public_line;
+use crate::support::service::{Bench, Key, policy};
 use crate::support::world::{World, host_sync};
 use crate::support::{run, tool};
 
@@ -87,4 +94,36 @@ fn keys_that_cannot_be_added_or_removed() {
     }
     let ran = ca(&world, &["add", "break-glass", &file("retired.pub")]);
     assert!(ran.stderr.contains("this key was another CA of this service"), "{ran:?}");
+}
+
+/// The log knows nothing of what it signs: its use is an alarm, where hosts tell of uses.
+#[test]
+fn a_use_of_what_it_signed_is_an_alarm() {
+    let mut bench = Bench::unstarted();
+    let home = crate::support::dir();
+    let folder = bench.folder().join("ca-keys");
+    let sealed = crate::support::openssh::keygen(home.path(), "sealed", "ed25519-sk");
+    let first = read_trust(&folder).expect("a document");
+    let mut next = Trust::first_contact(&first).expect("a document").next(first.digest(), bench.at(0));
+    next.break_glass_ca.push(public_line(&sealed).parse().expect("a key"));
+    let next = bench.keys().user_ca.vouch(serde_json::to_vec(&next).expect("JSON")).expect("a signature");
+    write_trust(&folder, &next).expect("written");
+    let host = format!("[hosts.db1]\nkeys = [{:?}]\n", Key::of("db1").line());
+    bench.start(&(policy() + &host)).expect("a service that starts");
+
+    let key = crate::support::openssh::keygen(home.path(), "key", "ed25519");
+    run(tool("ssh-keygen").args(["-q", "-I", "sealed", "-n", "root", "-z", "7", "-s"]).arg(&sealed).arg(&key));
+    let line = fs::read_to_string(home.path().join("key-cert.pub")).expect("a certificate");
+    let text = json!({
+        "v": 1, "kind": "use", "instance": bench.service().trust().instance, "host": "db1", "at": bench.at(0),
+        "connection": {
+            "session": Digest::from_bytes([0; 32]), "certificate": line.trim(), "account": "root",
+            "source": "192.0.2.7", "began": bench.at(-60), "ended": null,
+        },
+    });
+    let text = text.to_string();
+    let heard = bench.post("/v1/uses", &text, &Key::of("db1").sign("use@ssh-jit", text.as_bytes()));
+    assert_eq!(heard.ok().json(), json!({"known": false}));
+    let alarms = bench.get("/v1/alarms", &bench.session("olga")).ok().json();
+    assert_eq!(alarms[0]["serial"], "7");
 }
