@@ -62,18 +62,20 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         let failure = Failure::from(e);
         if failure.exit == Exit::Unreachable { failure } else { failure.exit(Exit::BreakGlassRefused) }
     })?;
-    let checked = certificate::check(
-        &issued.certificate,
-        &Expected {
-            cas: &person.service.trust.break_glass_ca,
+    let key_id = format!("BREAK-GLASS/{}/{}/{}/", statement.id, statement.person, statement.role);
+    let now = person.now()?;
+    let checked = person.checked(|trust| {
+        let expected = Expected {
+            cas: &trust.break_glass_ca,
             key: identity.public_key(),
-            key_id: &format!("BREAK-GLASS/{}/{}/{}/", statement.id, statement.person, statement.role),
+            key_id: &key_id,
             principals: &[],
             hosts: &args.hosts,
             longest: args.length,
-            now: person.now()?,
-        },
-    )?;
+            now,
+        };
+        certificate::check(&issued.certificate, &expected)
+    })?;
     let private = private_half(&path)?;
     let pending = Pending {
         id: statement.id.clone(),

@@ -1,4 +1,8 @@
-//! `ssh-jit ca show`: the service's public keys, and the lines that a host needs.
+//! `ssh-jit ca`: the service's public keys, the lines that a host needs, and the keys that come and go.
+
+mod folder;
+mod others;
+mod rotate;
 
 use std::str::FromStr;
 
@@ -22,10 +26,24 @@ pub(super) enum Verb {
         #[expect(clippy::option_option, reason = "clap's form of a flag that may have a value")]
         known_hosts: Option<Option<Pattern>>,
     },
+    /// On the service's machine: have a new key take the place of a CA's, a step at a time
+    Rotate(rotate::Args),
+    /// On the service's machine: have hosts trust another break-glass CA, such as one in a security key
+    Add(others::Args),
+    /// On the service's machine: have hosts trust such a CA no longer
+    Remove(others::Args),
 }
 
 pub(super) fn run(context: &Context, verb: &Verb) -> Result<Exit, Failure> {
-    let Verb::Show { sshd, known_hosts } = verb;
+    match verb {
+        Verb::Show { sshd, known_hosts } => show(context, *sshd, known_hosts.as_ref()),
+        Verb::Rotate(args) => rotate::run(context, args),
+        Verb::Add(args) => others::add(context, args),
+        Verb::Remove(args) => others::remove(context, args),
+    }
+}
+
+fn show(context: &Context, sshd: bool, known_hosts: Option<&Option<Pattern>>) -> Result<Exit, Failure> {
     let service = Service::open(context)?;
     let (trust, ui) = (&service.trust, &context.ui);
     if let Some(pattern) = known_hosts {
@@ -34,7 +52,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Result<Exit, Failure> {
         if ui.json { ui.data(&serde_json::json!({ "known_hosts": lines })) } else { ui.out(lines.trim_end()) }
     } else if ui.json {
         ui.data(trust);
-    } else if *sshd {
+    } else if sshd {
         ui.out(for_sshd(trust));
     } else {
         ui.out(format_args!("instance {}, trust document {}", trust.instance, trust.number));

@@ -3,7 +3,7 @@
 mod check;
 mod enrol;
 mod invite;
-mod list;
+pub(super) mod list;
 mod report;
 mod scan;
 pub(super) mod session;
@@ -24,7 +24,7 @@ pub(super) enum Host {
     Enrol(enrol::Args),
     /// Sign the token by which a host is certified: for administrators, from where they work
     Invite(invite::Args),
-    /// The hosts that are certified: for administrators and auditors
+    /// The hosts that are known, what each is certified as, and how far it is: for administrators and auditors
     List,
     /// Have a host certified no more: for administrators and those who may revoke
     Remove(list::Remove),

@@ -51,7 +51,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     let limits = limits(&config);
     let parts = Parts {
         store: Store::open(&config.database, &config.base)?,
-        signed_trust: ca::read_trust(&config.ca_keys)?,
+        trusts: ca::read_trusts(&config.ca_keys)?,
         journal: service::open_journal(&config.journal, &keys)?,
         policy: policy_files::load(&config.policy)?,
         clock: Clock::System,
@@ -64,7 +64,9 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     runtime.block_on(async {
         let service = Service::start(parts).await?;
         let end = asked_to_end()?;
-        tokio::spawn(reload_on_hangup(Arc::clone(&service), config, tls, signal(SignalKind::hangup())?));
+        let (environment, descriptor) = (environment.clone(), args.passphrase_fd);
+        let ask = move || passphrase(&environment, descriptor);
+        tokio::spawn(reload_on_hangup(Arc::clone(&service), config, (tls, ask), signal(SignalKind::hangup())?));
         // Printed when connections and signals are taken: whoever waits for this line need not try.
         ui.say(format_args!("listening on {}, instance {}", listening.address, service.trust().instance));
         http::serve(listening, service, end).await?;
@@ -107,10 +109,20 @@ fn limits(config: &ServiceConfig) -> Limits {
     limits.with_descriptors(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
 }
 
-/// SIGHUP: the new policy, whole, or the old one stays; and so with the certificate, whatever became of the
-/// policy.
-async fn reload_on_hangup(service: Arc<Service>, config: ServiceConfig, tls: Option<Tls>, mut hangups: Signal) {
+/// SIGHUP: the new policy, whole, or the old one stays; and so with the CA keys and their trust documents, and with the
+/// certificate, whatever became of the others.
+async fn reload_on_hangup(
+    service: Arc<Service>,
+    config: ServiceConfig,
+    (tls, ask): (Option<Tls>, impl Fn() -> io::Result<Passphrase>),
+    mut hangups: Signal,
+) {
     while hangups.recv().await.is_some() {
+        match reload_keys(&service, &config.ca_keys, &ask).await {
+            Ok(true) => tracing::info!(document = service.trust().number, "trust document loaded"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(error, "the CA keys were refused; the running ones stay"),
+        }
         match reload_policy(&service, &config.policy).await {
             Ok(()) => tracing::info!(policy = %service.policy().digest(), "policy loaded"),
             Err(error) => tracing::error!(error, "the policy was refused; the running one stays"),
@@ -123,6 +135,21 @@ async fn reload_on_hangup(service: Arc<Service>, config: ServiceConfig, tls: Opt
             None => {}
         }
     }
+}
+
+/// Gives whether there is a trust document that the service does not have yet. Without one no key is read again, nor a
+/// passphrase asked for.
+async fn reload_keys(
+    service: &Service,
+    folder: &Path,
+    ask: impl FnOnce() -> io::Result<Passphrase>,
+) -> Result<bool, String> {
+    let documents = ca::read_trusts(folder).map_err(|e| e.to_string())?;
+    if documents.last().is_some_and(|newest| newest.digest() == service.signed_trust().digest()) {
+        return Ok(false);
+    }
+    let keys = Keys::load(folder, ask).map_err(|e| format!("{e}; or restart the service"))?;
+    service.take_authority(keys, documents).await.map(|()| true).map_err(|e| e.to_string())
 }
 
 async fn reload_policy(service: &Service, path: &Path) -> Result<(), String> {
@@ -147,7 +174,7 @@ fn asked_to_end() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 
 /// From the descriptor, systemd's credential, or the terminal. Never from arguments or the environment,
 /// which others can read.
-fn passphrase(environment: &Environment, descriptor: Option<u32>) -> io::Result<Passphrase> {
+pub(super) fn passphrase(environment: &Environment, descriptor: Option<u32>) -> io::Result<Passphrase> {
     let credential = environment.credentials.as_ref().map(|folder| folder.join("ca-passphrase"));
     let file = match descriptor {
         Some(number) => Some(PathBuf::from(format!("/proc/self/fd/{number}"))),

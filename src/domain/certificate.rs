@@ -120,6 +120,11 @@ impl<G: Certifies> ToBeSigned<G> {
         &self.grant
     }
 
+    /// The CA that is to sign it.
+    pub fn ca(&self) -> &PublicKey {
+        &self.ca
+    }
+
     /// Adds the CA's signature (64 bytes of Ed25519) and compares the outcome with the grant, field by field.
     pub fn finish(&self, signature: &[u8; 64]) -> Result<Certificate, Refusal> {
         let mut blob = self.bytes.clone();
@@ -209,6 +214,13 @@ fn key_fields(key: &PublicKey) -> &[u8] {
 pub fn nonce_of(tbs: &[u8]) -> Option<[u8; 32]> {
     let algorithm = u32::from_be_bytes(tbs.get(..4)?.try_into().ok()?) as usize;
     tbs.get(4 + algorithm + 4..)?.get(..32)?.try_into().ok()
+}
+
+/// Whether a certificate's bytes, which end with the key of their CA, name this one.
+pub fn is_of_ca(tbs: &[u8], ca: &PublicKey) -> bool {
+    let mut end = Vec::new();
+    string(&mut end, ca.blob());
+    tbs.ends_with(&end)
 }
 
 #[cfg(test)]

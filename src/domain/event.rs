@@ -26,6 +26,8 @@ pub enum EventKind {
     JournalBegun,
     /// A policy was put into force; `detail` is the SHA-256 of the one before, unless the service just began.
     PolicyLoaded,
+    /// Another trust document was put into force; `detail` is its number, its SHA-256, and what changed.
+    TrustChanged,
     /// Somebody bought a bearer for reading; `detail` is `oidc` when an identity provider vouched for them.
     SessionOpened,
     /// A passkey was bound to a person.

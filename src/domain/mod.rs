@@ -9,6 +9,8 @@ pub mod extension;
 pub mod facts;
 pub mod grant;
 pub mod host;
+pub mod host_status;
+pub mod host_word;
 pub mod journal;
 pub mod key;
 pub mod krl;
@@ -23,6 +25,7 @@ mod policy_file;
 pub mod refusal;
 pub mod remembered;
 pub mod request;
+pub mod rotation;
 pub mod sshsig;
 pub mod statement;
 #[cfg(test)]

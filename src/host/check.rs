@@ -7,11 +7,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::client::state;
+use crate::client::published;
 use crate::domain::names::{HostName, Principal};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
-use crate::domain::verify::Signed;
 
 use super::certificate;
 use super::config::HostConfig;
@@ -137,8 +136,7 @@ impl Check<'_> {
     }
 
     fn trust_document(&self) -> io::Result<Trust> {
-        let text = state::trust_at(&self.layout.trust())?.ok_or(io::ErrorKind::NotFound)?;
-        let signed = Signed::try_from(&text).map_err(io::Error::other)?;
+        let signed = published::at(&self.layout.trust())?.ok_or(io::ErrorKind::NotFound)?;
         Trust::first_contact(&signed).map_err(io::Error::other)
     }
 

@@ -21,6 +21,12 @@ pub struct HostConfig {
     /// The only CAs that are believed to certify the service, in PEM, instead of this machine's. Relative to the folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<PathBuf>,
+    /// What the policy calls this host, and so in whose name it says how far it is. Without it it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<HostName>,
+    /// The SSH host key that the policy has for it. Relative to the folder.
+    #[serde(default = "usual_key")]
+    pub host_key: PathBuf,
     /// What the host is certified as, where it has a certificate of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certified>,
@@ -34,6 +40,10 @@ pub struct Certified {
     pub host: HostName,
     /// Its SSH host key, the private half.
     pub key: PathBuf,
+}
+
+fn usual_key() -> PathBuf {
+    PathBuf::from("/etc/ssh/ssh_host_ed25519_key")
 }
 
 /// A file that cannot be used. Names file, line and field.
@@ -51,6 +61,7 @@ impl HostConfig {
             let line = text.get(..e.span().map_or(0, |span| span.start)).unwrap_or_default().matches('\n').count() + 1;
             fail(&format_args!("line {line}: {}", e.message()))
         })?;
+        config.host_key = folder.join(config.host_key);
         config.ca_certificate = config.ca_certificate.map(|certificate| folder.join(certificate));
         Ok(config)
     }

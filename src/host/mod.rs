@@ -20,6 +20,7 @@ pub mod session;
 pub mod setup;
 mod sshd;
 mod sshd_config;
+mod status;
 pub mod sync;
 mod undo;
 pub mod usage;

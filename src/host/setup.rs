@@ -219,7 +219,7 @@ struct Plan<'a> {
 impl Plan<'_> {
     fn files(&mut self, wanted: &Wanted, name: &HostName) -> Result<(), HostError> {
         let layout = self.layout;
-        self.wants(layout.host_toml(), Node::public(host_toml(layout, wanted)?));
+        self.wants(layout.host_toml(), Node::public(host_toml(layout, wanted, name)?));
         if let Some(pem) = &wanted.tls_ca {
             self.wants(layout.tls_ca(), Node::public(pem.clone()));
         }
@@ -309,12 +309,14 @@ impl Plan<'_> {
     }
 }
 
-fn host_toml(layout: &Layout, wanted: &Wanted) -> Result<String, HostError> {
+fn host_toml(layout: &Layout, wanted: &Wanted, name: &HostName) -> Result<String, HostError> {
     let text = HostConfig {
         server: wanted.server.clone(),
         instance: wanted.trust.instance.clone(),
         ca_certificate: wanted.tls_ca.as_ref().map(|_| layout.tls_ca()),
         certificate: wanted.certificate.clone(),
+        name: Some(name.clone()),
+        host_key: layout.at("/etc/ssh/ssh_host_ed25519_key"),
     };
     let bad = |e: toml::ser::Error| HostError::Content { path: layout.host_toml(), why: e.to_string() };
     toml::to_string(&text).map_err(bad)

@@ -2,6 +2,7 @@
 //! certificates it takes (`TrustedUserCAKeys`). A file is replaced whole, by something newer that a pinned key signed,
 //! or left as it is: without a list sshd lets nobody in, and with an older one it lets in whom it must not.
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -9,17 +10,18 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::client::api::{Api, ApiError};
-use crate::client::published;
+use crate::client::published::{self, Unfollowed};
 use crate::domain::digest::Digest;
 use crate::domain::krl::{self, BadKrl, Header};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
-use crate::domain::trust::Trust;
+use crate::domain::trust::{Chain, Trust};
 use crate::domain::verify::Signed;
 use crate::files;
 
 use super::certificate::{CertificateError, Own, Renewal};
 use super::config::{BadConfig, HostConfig};
+use super::status;
 
 /// The list of revoked certificates and keys. It was last confirmed to be the newest when it was last modified.
 pub const KRL: &str = "revoked.krl";
@@ -36,6 +38,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// So often it is asked whether the host's certificate is to be renewed.
 const RENEW_EVERY: Duration = Duration::from_mins(10);
+/// So often the service hears how far this host is, though nothing changed.
+const SAID_EVERY: Duration = Duration::from_mins(10);
 /// No file here is longer.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
@@ -45,6 +49,8 @@ pub struct Sync {
     folder: PathBuf,
     config: HostConfig,
     api: Api,
+    /// What the service was told last: the numbers of trust document and list, and when.
+    said: Cell<Option<(u64, u64, Instant)>>,
 }
 
 /// What one look at the service came to.
@@ -56,6 +62,8 @@ pub struct Look {
     pub new_list: bool,
     /// Whether the CAs changed.
     pub new_cas: bool,
+    /// Why the service was not told how far this host is, where it was to be.
+    pub untold: Option<String>,
 }
 
 /// What a host has.
@@ -129,7 +137,7 @@ impl Sync {
     pub fn open(folder: &Path) -> Result<Self, SyncError> {
         let config = HostConfig::load(folder)?;
         let api = Api::new(&config.server, config.ca_certificate.as_deref())?;
-        Ok(Self { folder: folder.to_owned(), config, api })
+        Ok(Self { folder: folder.to_owned(), config, api, said: Cell::new(None) })
     }
 
     /// Looks for ever, and `tell`s what each look came to, and how many in a row came to nothing. A revocation arrives
@@ -172,7 +180,19 @@ impl Sync {
             None => here.unwrap_or_default(),
         };
         self.confirm(now()).map_err(|error| self.blame(KRL, error))?;
-        Ok(Look { number, new_list: signed.is_some(), new_cas })
+        let untold = self.tell(trust.number, number).err().map(|error| error.to_string());
+        Ok(Look { number, new_list: signed.is_some(), new_cas, untold })
+    }
+
+    /// Tells the service how far this host is, when that changed or it is a while ago. A host that cannot goes on.
+    fn tell(&self, trust: u64, krl: u64) -> Result<(), status::Untold> {
+        let same = |(t, k, at): (u64, u64, Instant)| (t, k) == (trust, krl) && at.elapsed() < SAID_EVERY;
+        let Some(name) = self.config.name.as_ref().filter(|_| !self.said.get().is_some_and(same)) else {
+            return Ok(());
+        };
+        status::tell(&self.config, name, &self.api, (trust, krl))?;
+        self.said.set(Some((trust, krl, Instant::now())));
+        Ok(())
     }
 
     /// Sees to the host's own certificate, where it has one, by the service's time: this machine's may be wrong.
@@ -195,7 +215,7 @@ impl Sync {
             number: header.number,
             generated: header.generated,
             confirmed: Timestamp::from_unix(i64::try_from(confirmed).unwrap_or(i64::MAX)),
-            trust: self.pinned()?.map_or(0, |trust| trust.number),
+            trust: self.pinned()?.map_or(0, |chain| chain.newest().number),
         })
     }
 
@@ -226,26 +246,23 @@ impl Sync {
         let (instance, number) = self.api.instance()?;
         self.is_ours(&instance.to_string())?;
         let pinned = self.pinned()?;
-        if let Some(trust) = pinned.as_ref().filter(|trust| trust.number >= number) {
-            return Ok(trust.clone());
+        if let Some(chain) = pinned.as_ref().filter(|chain| chain.newest().number >= number) {
+            return Ok(chain.newest().clone());
         }
-        let signed = self.api.trust()?;
-        let next = match &pinned {
-            Some(trust) => trust.successor(&signed),
-            None => Trust::first_contact(&signed),
-        };
-        let next = next.map_err(SyncError::Trust)?;
-        self.is_ours(&next.instance.to_string())?;
-        self.write(TRUST, &published::to_json(&signed))?;
-        Ok(next)
+        let next = self.api.follow(pinned).map_err(|error| match error {
+            Unfollowed::Api(error) => SyncError::Api(error),
+            Unfollowed::Refused(refusal) => SyncError::Trust(refusal),
+        })?;
+        self.is_ours(&next.newest().instance.to_string())?;
+        self.write(TRUST, &published::to_json(next.signed()))?;
+        Ok(next.newest().clone())
     }
 
-    fn pinned(&self) -> Result<Option<Trust>, SyncError> {
+    fn pinned(&self) -> Result<Option<Chain>, SyncError> {
         let Some(bytes) = self.read(TRUST)? else { return Ok(None) };
-        let trust = published::from_json(&bytes).and_then(|signed| Trust::first_contact(&signed));
-        let trust = trust.map_err(SyncError::Trust)?;
-        self.is_ours(&trust.instance.to_string())?;
-        Ok(Some(trust))
+        let chain = published::from_json(&bytes).and_then(Chain::first_contact).map_err(SyncError::Trust)?;
+        self.is_ours(&chain.newest().instance.to_string())?;
+        Ok(Some(chain))
     }
 
     fn is_ours(&self, instance: &str) -> Result<(), SyncError> {

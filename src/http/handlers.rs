@@ -44,7 +44,19 @@ pub(super) async fn now(State(service): On) -> Json<Now> {
 }
 
 pub(super) async fn trust(State(service): On) -> Json<SignedText> {
-    Json(service.signed_trust().into())
+    Json((&service.signed_trust()).into())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+/// The trust documents with higher numbers, oldest first: how whoever was away follows.
+pub(super) async fn trusts(State(service): On, Query(After { after }): Query<After>) -> Json<Vec<SignedText>> {
+    Json(service.trusts_after(after).iter().map(Into::into).collect())
 }
 
 #[derive(Deserialize)]
@@ -126,7 +138,7 @@ pub(super) async fn request(State(service): On, Reader(caller): Reader, Named(id
 
 pub(super) async fn receipt(State(service): On, Reader(caller): Reader, Named(id): Named) -> Answer<ReceiptView> {
     let receipt = service.receipt(&caller, &id).await?;
-    Ok(Json(views::receipt(&receipt, service.signed_trust())))
+    Ok(Json(views::receipt(&receipt, &service.signed_trust(), &service.trusts_after(0))))
 }
 
 #[derive(Deserialize)]
@@ -227,6 +239,11 @@ pub(super) async fn certify_host(State(service): On, Body(posted): Body<HostClai
     });
     let certified = Box::pin(service.certify_host(claim, redeemed.transpose()?)).await?;
     Ok(Json(views::certified_host(&certified)))
+}
+
+pub(super) async fn host_status(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {
+    service.note_host_status(signed).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn hosts(State(service): On, Reader(caller): Reader) -> Answer<Vec<HostView>> {

@@ -70,6 +70,7 @@ const LOG_READERS: &[Duty] = &[Duty::Auditors, Duty::Admins];
 pub const ROUTES: &[Route] = &[
     reads("/v1/now", Needs::Nothing, || get(handlers::now)),
     reads("/v1/trust", Needs::Nothing, || get(handlers::trust)),
+    reads("/v1/trusts", Needs::Nothing, || get(handlers::trusts)),
     reads("/v1/krl", Needs::Nothing, || get(handlers::krl)),
     reads("/v1/head", Needs::Nothing, || get(handlers::head)),
     acts("/v1/sessions", Kind::Session, || post(handlers::open_session)),
@@ -92,6 +93,7 @@ pub const ROUTES: &[Route] = &[
     calls("/v1/host-certificates", Needs::HostKey, || post(handlers::certify_host)),
     reads("/v1/hosts", Needs::Duty(LOG_READERS), || get(handlers::hosts)),
     acts("/v1/host-removals", Kind::HostRemoval, || post(handlers::remove_host)),
+    calls("/v1/host-status", Needs::HostKey, || post(handlers::host_status)),
     reads("/v1/alarms", Needs::Duty(LOG_READERS), || get(handlers::alarms)),
     reads("/v1/roles", Needs::Session, || get(handlers::roles)),
     reads("/v1/events", Needs::Duty(LOG_READERS), || get(handlers::events)),

@@ -111,9 +111,18 @@ pub(super) fn certified_host((certificate, grant): &(Certificate, HostGrant)) ->
 }
 
 pub(super) fn host(info: HostInfo) -> HostView {
-    let HostInfo { host, aliases, keys, invited_by, ends, trouble } = info;
-    let keys = keys.iter().map(PublicKey::fingerprint).collect();
-    HostView { host, aliases, keys, invited_by, ends, trouble: trouble.map(|refusal| refusal.to_string()) }
+    let HostInfo { host, aliases, keys, invited_by, ends, trouble, status } = info;
+    HostView {
+        host,
+        aliases,
+        keys: keys.iter().map(PublicKey::fingerprint).collect(),
+        invited_by,
+        ends,
+        trouble: trouble.map(|refusal| refusal.to_string()),
+        trust: status.as_ref().map(|status| status.trust),
+        krl: status.as_ref().map(|status| status.krl),
+        at: status.as_ref().map(|status| status.at),
+    }
 }
 
 pub(super) fn revoked(revoked: Revoked) -> RevokedView {
@@ -192,7 +201,8 @@ pub(super) fn event(event: &StoredEvent) -> EventView {
     EventView { leaf: text(&event.leaf), statement: event.statement.as_ref().map(Into::into) }
 }
 
-pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
+/// With the newest trust document, and all of them, oldest first.
+pub(super) fn receipt(receipt: &Receipt, trust: &Signed, trusts: &[Signed]) -> ReceiptView {
     let enrolment = |(signed, by_passkey): &(Signed, SshSig)| ProvenEnrolment {
         by_ssh_key: signed.into(),
         passkey_signature: by_passkey.armor(),
@@ -204,6 +214,7 @@ pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
     };
     ReceiptView {
         trust: trust.into(),
+        trusts: trusts.iter().take_while(|earlier| earlier.digest() != trust.digest()).map(Into::into).collect(),
         policy: receipt.policy.clone(),
         statements: receipt.statements.iter().map(Into::into).collect(),
         enrolments: receipt.enrolments.iter().map(enrolment).collect(),

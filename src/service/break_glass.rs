@@ -68,7 +68,7 @@ impl Service {
         policy.emergency_key(claimed.person(), signed.signature().key())?;
         let expect = Expect::SshKey { verified: false };
         let statement: Verified<BreakGlass> =
-            Verified::check(signed, signed.signature().key(), expect, &self.trust.instance, &self.seen)?;
+            Verified::check(signed, signed.signature().key(), expect, &self.instance, &self.seen)?;
         let statement = statement.fresh(now.second())?;
         let mut journal = self.journal();
         let decided = journal
@@ -92,10 +92,11 @@ impl Service {
             .replay()
             .next_serial(self.journal_epoch)
             .ok_or_else(|| Error::Setup("the journal has no serials left".to_owned()))?;
-        let tbs = ToBeSigned::new(grant, serial, random::bytes(), self.keys.break_glass_ca.public());
+        let authority = self.authority();
+        let tbs = ToBeSigned::new(grant, serial, random::bytes(), authority.keys.break_glass_ca.public());
         self.write(&mut journal, signed, now, policy.digest(), Outcome::Issued { serial, tbs: tbs.digest() })?;
         drop(journal);
-        let certificate = self.keys.break_glass_ca.certify(&tbs)?;
+        let certificate = authority.keys.break_glass_ca.certify(&tbs)?;
         Ok(Issued { certificate, serial, grant: tbs.grant().clone() })
     }
 
@@ -123,8 +124,8 @@ impl Service {
             policy,
             outcome,
         };
-        let signed = self.keys.journal.sign(NAMESPACE, entry.to_bytes())?;
-        Ok(journal.append(&signed, self.keys.journal.public())?)
+        let key = &self.authority().keys.journal;
+        Ok(journal.append(&key.sign(NAMESPACE, entry.to_bytes())?, key.public())?)
     }
 
     /// Copies what the journal has and the database has not. Safe to call at any time.

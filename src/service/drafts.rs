@@ -34,7 +34,7 @@ pub struct Choice {
 impl Service {
     /// What every statement says of itself.
     fn preamble(&self) -> (InstanceId, Nonce, Timestamp) {
-        (self.trust().instance.clone(), random::nonce(), self.now().second())
+        (self.instance.clone(), random::nonce(), self.now().second())
     }
 
     /// A decision, complete but for its signature.

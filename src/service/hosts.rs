@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::domain::certificate::{Certificate, ToBeSigned};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::host::{Claimed, EnrolledHost, HostGrant};
+use crate::domain::host_status::HostStatus;
 use crate::domain::key::PublicKey;
 use crate::domain::names::{HostName, PersonName};
 use crate::domain::policy::{Duty, Policy};
@@ -17,10 +18,10 @@ use crate::domain::time::{Moment, Timestamp};
 use crate::domain::verify::{Signed, Verified};
 use crate::random;
 use crate::store::hosts::{self, Stored};
-use crate::store::{StoreError, Tx, events, statements};
+use crate::store::{StoreError, Tx, events, host_statuses, statements};
 
 use super::claims::EPOCH;
-use super::{Caller, Error, Service};
+use super::{Caller, Error, Service, rotation};
 
 /// An invitation, and the signature by which its key redeems it.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct HostInfo {
     pub ends: Option<Timestamp>,
     /// Why its enrolment holds no more.
     pub trouble: Option<Refusal>,
+    /// How far it is; `None` when it never said.
+    pub status: Option<HostStatus>,
 }
 
 impl Service {
@@ -66,7 +69,7 @@ impl Service {
         redeemed: Option<Redeemed>,
     ) -> Result<(Certificate, HostGrant), Error> {
         let (now, policy) = (self.clock.now(), self.policy());
-        let claimed = Claimed::check(&claim, &self.trust.instance, now.second())?;
+        let claimed = Claimed::check(&claim, &self.instance, now.second())?;
         let (service, nonce) = (Arc::clone(self), random::bytes());
         let work = move |tx: &mut Tx<'_>| {
             if let Some(Redeemed { invitation, by_token }) = &redeemed {
@@ -77,7 +80,7 @@ impl Service {
             service.plan_host(tx, &policy, &claimed, nonce, now)
         };
         let tbs = self.store.write(work).await?;
-        Ok((self.keys.host_ca.certify(&tbs)?, tbs.grant().clone()))
+        Ok((self.authority().keys.host_ca.certify(&tbs)?, tbs.grant().clone()))
     }
 
     fn enrol_host(&self, tx: &mut Tx<'_>, policy: &Policy, stored: &Stored, now: Moment) -> Result<(), Error> {
@@ -126,12 +129,13 @@ impl Service {
             other => other,
         };
         let within = (now.second(), self.settings.host_certificates);
-        let grant = HostGrant::new((policy, &self.trust), enrolled.as_ref(), claimed, within).map_err(named)?;
+        let grant = HostGrant::new((policy, self.authority().chain.newest()), enrolled.as_ref(), claimed, within)
+            .map_err(named)?;
         let newest = hosts::newest_certificate(tx, host)?;
         if newest.is_some_and(|(last, _)| claimed.get().at <= last) {
             return Err(Refusal::Replayed.into());
         }
-        let tbs = ToBeSigned::new(grant, hosts::next_serial(tx, EPOCH)?, nonce, self.keys.host_ca.public());
+        let tbs = ToBeSigned::new(grant, hosts::next_serial(tx, EPOCH)?, nonce, self.authority().keys.host_ca.public());
         hosts::insert_certificate(tx, claimed.get().at, &tbs)?;
         let event = Event {
             serial: Some(tbs.serial()),
@@ -194,7 +198,7 @@ impl Service {
     }
 
     fn known_hosts(&self, tx: &mut Tx<'_>, policy: &Policy) -> Result<Vec<HostInfo>, Error> {
-        let mut found = Vec::new();
+        let (mut found, words) = (Vec::new(), host_statuses::all(tx)?);
         for (host, known) in policy.hosts() {
             found.push(HostInfo {
                 host: host.clone(),
@@ -203,14 +207,14 @@ impl Service {
                 invited_by: None,
                 ends: hosts::newest_certificate(tx, host)?.map(|(_, ends)| ends),
                 trouble: None,
+                status: rotation::status_of(&words, (policy, None), host, &self.instance),
             });
         }
         for (host, stored) in hosts::all(tx)? {
             let said: Invitation = stored.invitation.claims()?;
-            let checked = self.enrolled_by(tx, policy, &stored);
-            let trouble = match checked {
-                Err(Error::Refused(refusal)) => Some(refusal),
-                other => other.map(|_| None)?,
+            let (enrolled, trouble) = match self.enrolled_by(tx, policy, &stored) {
+                Err(Error::Refused(refusal)) => (None, Some(refusal)),
+                other => (Some(other?), None),
             };
             found.push(HostInfo {
                 aliases: said.aliases.into_iter().collect(),
@@ -218,6 +222,7 @@ impl Service {
                 invited_by: Some(said.person),
                 ends: hosts::newest_certificate(tx, &host)?.map(|(_, ends)| ends),
                 trouble,
+                status: rotation::status_of(&words, (policy, enrolled.as_ref()), &host, &self.instance),
                 host,
             });
         }

@@ -2,6 +2,7 @@
 //! verify, decide, commit what is spent and what will be signed, sign outside the writer, verify the
 //! signature, release.
 
+mod authority;
 mod break_glass;
 mod cases;
 mod circumstances;
@@ -22,6 +23,7 @@ mod reading;
 mod requests;
 mod reviews;
 mod revocations;
+mod rotation;
 mod sessions;
 mod sweep;
 mod tickets;
@@ -39,13 +41,12 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
 use crate::domain::key::PublicKey;
-use crate::domain::names::{CheckName, PersonName, RequestId, RoleName, SourceName};
+use crate::domain::names::{CheckName, InstanceId, PersonName, RequestId, RoleName, SourceName};
 use crate::domain::policy::Policy;
 use crate::domain::remembered::Remembered;
 use crate::domain::sshsig::Expect;
 use crate::domain::statement::Statement;
 use crate::domain::time::{Moment, Patience, Timestamp};
-use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::domain::webhook::WebhookSecret;
 use crate::notify::Outbox;
@@ -66,6 +67,7 @@ pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
 pub use revocations::Revoked;
+pub use rotation::progress;
 pub use sessions::{Caller, Holder, Opened};
 pub use uses::Alarm;
 pub use waiters::Topic;
@@ -80,9 +82,9 @@ const POLICIES: usize = 16;
 /// The running service.
 pub struct Service {
     store: Store,
-    keys: Keys,
-    trust: Trust,
-    signed_trust: Signed,
+    /// Which one, for ever.
+    instance: InstanceId,
+    authority: RwLock<Arc<authority::Authority>>,
     journal: Mutex<Journal>,
     journal_epoch: u16,
     policies: RwLock<VecDeque<Arc<Policy>>>,
@@ -161,8 +163,8 @@ pub struct Parts {
     pub store: Store,
     /// The key folder.
     pub keys: Keys,
-    /// The signed trust document.
-    pub signed_trust: Signed,
+    /// The signed trust documents, oldest first.
+    pub trusts: Vec<Signed>,
     /// The break-glass journal.
     pub journal: Journal,
     /// The policy in force.
@@ -176,17 +178,16 @@ pub struct Parts {
 impl Service {
     /// Puts the parts together, and records the start and the policy.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
-        let trust = Trust::first_contact(&parts.signed_trust)?;
-        same_keys(&trust, &parts.keys)?;
+        let authority = authority::Authority::new(parts.keys, parts.trusts)?;
         let (written, now) = (parts.journal.replay().epoch(), parts.clock.now());
         let journal_epoch = parts.store.write(move |tx| break_glass::epoch_of(tx, written, now)).await?;
+        authority.record(&parts.store, now).await?;
         let provider = parts.settings.oidc.clone();
         let provider = provider.map(|oidc| oidc::Provider::new(oidc, &parts.settings.origin)).transpose()?;
         let service = Arc::new(Self {
             store: parts.store,
-            keys: parts.keys,
-            trust,
-            signed_trust: parts.signed_trust,
+            instance: authority.chain.newest().instance.clone(),
+            authority: RwLock::new(Arc::new(authority)),
             journal: Mutex::new(parts.journal),
             journal_epoch,
             policies: RwLock::new(VecDeque::new()),
@@ -273,16 +274,6 @@ impl Service {
         self.clock.now()
     }
 
-    /// The trust document and the signature over it.
-    pub fn signed_trust(&self) -> &Signed {
-        &self.signed_trust
-    }
-
-    /// The trust document.
-    pub fn trust(&self) -> &Trust {
-        &self.trust
-    }
-
     /// Wakes who waits on a request, the pages that show it (its requester's and those of the role's approvers), and
     /// those who deliver what was written about it.
     fn tell(&self, id: &RequestId, requester: &PersonName, role: &RoleName) {
@@ -306,24 +297,10 @@ impl Service {
             let key = signed.signature().key();
             let theirs = |statement: &T| policy.signer(statement.person(), key).map(|_| key);
             let expect = Expect::SshKey { verified: false };
-            Verified::check_by(signed, theirs, expect, &self.trust.instance, &self.seen)?
+            Verified::check_by(signed, theirs, expect, &self.instance, &self.seen)?
         };
         verified.signer(policy)?;
         Ok(verified.fresh(now.second())?)
-    }
-}
-
-/// The trust document speaks for the keys in the folder, and for no others.
-fn same_keys(trust: &Trust, keys: &Keys) -> Result<(), Error> {
-    let agrees = trust.user_ca.contains(keys.user_ca.public())
-        && trust.break_glass_ca.contains(keys.break_glass_ca.public())
-        && trust.host_ca.contains(keys.host_ca.public())
-        && (&trust.log_key, &trust.journal_key, &trust.krl_key)
-            == (keys.log.public(), keys.journal.public(), keys.krl.public());
-    if agrees {
-        Ok(())
-    } else {
-        Err(Error::Setup("trust.json names other keys than ca-keys holds; put back what belongs together".to_owned()))
     }
 }
 

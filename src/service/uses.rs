@@ -38,8 +38,8 @@ impl Service {
         let now = self.clock.now();
         let policy = self.policy();
         let enrolled = self.enrolled_with(&policy, signed.signature().key()).await?;
-        let stated = Use::check(&signed, (&policy, enrolled.as_ref()), &self.trust.instance, now.second())?;
-        let ours = Ours::read(&stated.connection.certificate, &self.trust)?;
+        let stated = Use::check(&signed, (&policy, enrolled.as_ref()), &self.instance, now.second())?;
+        let ours = Ours::read(&stated.connection.certificate, &self.authority().chain)?;
         if ours.emergency {
             // Broken glass is in the journal first.
             self.import_journal().await?;

@@ -5,6 +5,7 @@ use crate::domain::certificate::ToBeSigned;
 use crate::domain::digest::Digest;
 use crate::domain::names::RequestId;
 use crate::domain::statement::Serial;
+use crate::domain::time::Timestamp;
 
 use super::{StoreError, Tx, Value};
 
@@ -58,4 +59,10 @@ pub fn load(tx: &mut Tx<'_>, request: &RequestId, serial: Serial) -> Result<Opti
     tx.first(sql, &values, |row| {
         Ok(Planned { serial, claim: row.digest(0)?, policy: row.digest(1)?, tbs: row.blob(2)? })
     })
+}
+
+/// The bytes of the certificates that have not ended, each with its end.
+pub fn live(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<(Vec<u8>, Timestamp)>, StoreError> {
+    let sql = "SELECT c.tbs, r.ends FROM certificates c JOIN requests r ON r.id = c.request WHERE r.ends > ?1";
+    tx.query(sql, &[now.unix().into()], |row| Ok((row.blob(0)?, Timestamp::from_unix(row.int(1)?))))
 }

@@ -379,6 +379,9 @@ pub struct EventView {
 #[expect(missing_docs, reason = "the fields are named after what they hold")]
 pub struct ReceiptView {
     pub trust: SignedText,
+    /// The trust documents before it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusts: Vec<SignedText>,
     pub policy: String,
     pub statements: Vec<SignedText>,
     /// Of the passkeys that decided.
@@ -468,7 +471,7 @@ pub struct CertifiedHost {
     pub valid_before: Timestamp,
 }
 
-/// A host of the policy, or one that was enrolled.
+/// A host of the policy, or one that was enrolled, and how far it is: what it never said is missing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are named after what they hold")]
 pub struct HostView {
@@ -482,6 +485,12 @@ pub struct HostView {
     pub ends: Option<Timestamp>,
     /// Why it gets no other.
     pub trouble: Option<String>,
+    /// The number of its trust document.
+    pub trust: Option<u64>,
+    /// The number of its list of revoked certificates.
+    pub krl: Option<u64>,
+    /// When it said so.
+    pub at: Option<Timestamp>,
 }
 
 /// A passkey.

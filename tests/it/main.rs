@@ -28,6 +28,7 @@ mod races;
 mod refused_decisions;
 mod refused_requests;
 mod revocations;
+mod rotation;
 mod routes;
 mod session_ends;
 mod sshsig;

@@ -1,4 +1,4 @@
-//! `ssh-jit host list` and `host remove`: the hosts that the service certifies.
+//! `ssh-jit host list` and `host remove`: the hosts that the service knows, what it certifies, and how far each is.
 
 use crate::cli::person::Person;
 use crate::cli::ui::time;
@@ -8,6 +8,9 @@ use crate::domain::statement::{HostRemoval, Is, Version};
 use crate::domain::text::{Reason, visible};
 use crate::domain::time::Timestamp;
 use crate::wire::HostView;
+
+/// A host that was not heard for so long does not follow, in seconds.
+const SILENT_FOR: i64 = 86_400;
 
 /// What `host remove` takes.
 #[derive(clap::Args)]
@@ -27,17 +30,16 @@ pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
     if ui.json {
         ui.data(&found);
     } else if found.is_empty() {
-        ui.say("no host is certified; ssh-jit host invite HOST");
+        ui.say("no host is known; ssh-jit host invite HOST");
     } else {
-        ui.table(
-            &["HOST", "ALSO", "BY", "CERTIFIED UNTIL"],
-            &found.iter().map(|host| row(host, now)).collect::<Vec<_>>(),
-        );
+        let newest = person.service.trust.number;
+        let rows: Vec<_> = found.iter().map(|host| row(host, newest, now)).collect();
+        ui.table(&["HOST", "ALSO", "BY", "CERTIFIED UNTIL", "TRUST", "LIST", "STATE"], &rows);
     }
     Ok(Exit::Done)
 }
 
-fn row(host: &HostView, now: Timestamp) -> Vec<String> {
+fn row(host: &HostView, newest: u64, now: Timestamp) -> Vec<String> {
     let aliases: Vec<&str> = host.aliases.iter().map(HostName::as_str).collect();
     let by = host.invited_by.as_ref().map_or_else(|| "the policy".to_owned(), ToString::to_string);
     let until = host.ends.map_or_else(|| "never".to_owned(), |ends| time(ends, now));
@@ -45,7 +47,19 @@ fn row(host: &HostView, now: Timestamp) -> Vec<String> {
         Some(trouble) => format!("{until}, and no more: {}", visible(trouble)),
         None => until,
     };
-    vec![host.host.to_string(), aliases.join(" "), by, until]
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let state = lags(host, newest, now).unwrap_or_else(|| "follows".to_owned());
+    vec![host.host.to_string(), aliases.join(" "), by, until, number(host.trust), number(host.krl), state]
+}
+
+/// Why a host is behind, if it is.
+pub(in crate::cli) fn lags(host: &HostView, newest: u64, now: Timestamp) -> Option<String> {
+    match (host.trust, host.at) {
+        (Some(trust), _) if trust < newest => Some(format!("at trust document {trust}, and {newest} is the newest")),
+        (_, Some(at)) if now.since(at) > SILENT_FOR => Some(format!("not heard since {}", time(at, now))),
+        (Some(_), Some(_)) => None,
+        _ => Some("never said how far it is".to_owned()),
+    }
 }
 
 pub(super) fn remove(context: &Context, args: &Remove) -> Result<Exit, Failure> {

@@ -9,10 +9,12 @@ use serde_json::json;
 use crate::cli::person::{self, Pinned};
 use crate::cli::{Context, Exit, Failure};
 use crate::client::api::Api;
+use crate::client::published;
 use crate::domain::names::{AccountName, HostName, Invalid, PrincipalName};
+use crate::domain::trust::Chain;
 use crate::host::config::HostConfig;
 use crate::host::setup::{Change, Done, HostError, Layout, Node, Reloaded, Setup, Sshd, Undo, Wanted};
-use crate::wire::{Now, SignedText};
+use crate::wire::Now;
 
 /// What `host setup` takes, beside `--server`, `--instance` and `--tls-ca`.
 #[derive(clap::Args, Default)]
@@ -143,8 +145,8 @@ pub(super) fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<
     let api = Api::new(person::address(&url)?, tls_ca.as_deref())?;
     // Nobody breaks the glass from here.
     let now: Now = api.get("/v1/now").map_err(|error| Failure { hint: None, ..error.into() })?;
-    let known: Option<SignedText> = crate::client::state::trust_at(&layout.trust())?;
-    let Pinned { trust, text, .. } = person::pinned(context, &api, known, &now)?;
+    let known = published::at(&layout.trust())?.map(Chain::first_contact).transpose()?;
+    let Pinned { chain, .. } = person::pinned(context, &api, known, &now)?;
     let mut accounts: BTreeMap<AccountName, BTreeSet<PrincipalName>> = BTreeMap::new();
     for account in &args.accounts {
         accounts.entry(account.name.clone()).or_default().extend(account.principals.iter().cloned());
@@ -152,8 +154,8 @@ pub(super) fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<
     Ok(Wanted {
         server: api.url().to_owned(),
         tls_ca: tls_ca.map(std::fs::read).transpose()?,
-        trust_json: serde_json::to_vec(&text)?,
-        trust,
+        trust_json: published::to_json(chain.signed()),
+        trust: chain.newest().clone(),
         name: args.name.clone(),
         certificate,
         accounts,

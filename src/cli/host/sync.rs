@@ -34,27 +34,32 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
         let look = sync.look(Duration::ZERO, now)?;
         let renewal = sync.renew()?;
         if ui.json {
-            let Look { number, new_list, new_cas } = look;
+            let Look { number, new_list, new_cas, untold } = look;
             let (renewed, until) = match renewal {
                 Some(Renewal::Renewed(until)) => (true, Some(until)),
                 Some(Renewal::Kept(until)) => (false, Some(until)),
                 None => (false, None),
             };
             ui.data(&serde_json::json!({
-                "number": number, "new_list": new_list, "new_cas": new_cas, "certificate_until": until,
-                "renewed": renewed,
+                "number": number, "new_list": new_list, "new_cas": new_cas, "untold": untold,
+                "certificate_until": until, "renewed": renewed,
             }));
         } else {
             ui.good(said(&look));
+            unheard(ui, &look);
             if let Some(renewal) = renewal {
                 ui.say(renewal_said(renewal, now()));
             }
         }
         return Ok(Exit::Done);
     }
-    let mut before = None;
+    let (mut before, mut untold) = (None, None);
     let tell = |outcome: Result<Look, SyncError>, failures: u32| match outcome {
         Ok(look) => {
+            if untold != look.untold {
+                unheard(ui, &look);
+                untold.clone_from(&look.untold);
+            }
             if before.as_ref() != Some(&look.number) || look.new_cas {
                 ui.say(said(&look));
             }
@@ -86,6 +91,12 @@ fn said(look: &Look) -> String {
     let list = if look.new_list { "is new here" } else { "is the newest" };
     let cas = if look.new_cas { "; the CAs changed" } else { "" };
     format!("list {} of revoked certificates {list}{cas}", look.number)
+}
+
+fn unheard(ui: &Ui, look: &Look) {
+    if let Some(why) = &look.untold {
+        ui.say(format_args!("the service does not hear how far this host is: {why}"));
+    }
 }
 
 fn age(sync: &Sync, now: Timestamp) -> String {

@@ -420,6 +420,7 @@ pub(super) fn story(event: &Event) -> String {
             let digest = event.policy.map(|policy| policy.to_string()).unwrap_or_default();
             format!("the policy {digest} came into force")
         }
+        EventKind::TrustChanged => format!("trust document {detail}"),
         EventKind::SessionOpened => format!("{who} signed in to read"),
         EventKind::PasskeyEnrolled => format!("{who} enrolled a passkey"),
         EventKind::PasskeyRemoved => format!("{who} removed a passkey"),
