@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
         Host::Sync(args) => sync::run(&context.ui, args),
         // What a person configured is not for what runs before they are in.
         Host::Session(args) => session::run(args),
-        Host::Report(args) => report::run(context, args),
+        Host::Report(args) => report::run(&context.ui, args),
     }
 }
 

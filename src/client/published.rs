@@ -10,6 +10,7 @@ use crate::domain::digest::Digest;
 use crate::domain::names::InstanceId;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
+use crate::domain::time::Timestamp;
 use crate::domain::verify::Signed;
 use crate::wire::{KrlView, Now, SignedText};
 
@@ -20,6 +21,12 @@ impl Api {
     pub fn instance(&self) -> Result<(InstanceId, u64), ApiError> {
         let now: Now = self.get("/v1/now")?;
         Ok((now.instance, now.trust))
+    }
+
+    /// Which instance answers, and what time it is there.
+    pub fn time(&self) -> Result<(InstanceId, Timestamp), ApiError> {
+        let now: Now = self.get("/v1/now")?;
+        Ok((now.instance, now.now.second()))
     }
 
     /// The trust document.

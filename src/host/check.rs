@@ -17,6 +17,7 @@ use super::config::HostConfig;
 use super::layout::Layout;
 use super::manifest::Manifest;
 use super::setup::settings;
+use super::spool::Spool;
 use super::sshd::{Sshd, ended, last_line};
 use super::{sshd_config, version};
 
@@ -28,6 +29,8 @@ const CLOCK_GOOD: u64 = 5;
 const CLOCK_BAD: u64 = 60;
 /// `host sync` sets the time of the list when the service says that there is no newer one: all the time. In seconds.
 const KRL_GOOD: i64 = 3600;
+/// `host sync` tells what certificates were used for within seconds. In seconds.
+const TOLD_WITHIN: i64 = 3600;
 
 /// Looks at all of it. `ahead` is the service's time less this machine's in seconds, or why that is not known.
 pub fn check(layout: &Layout, sshd: &Sshd, ahead: Result<i64, String>, now: Timestamp) -> Vec<Finding> {
@@ -42,7 +45,7 @@ pub fn check(layout: &Layout, sshd: &Sshd, ahead: Result<i64, String>, now: Time
     found.extend([check.trust(), check.krl(), check.krl_age(now)]);
     found.extend(check.principals());
     found.extend(check.settings());
-    found.extend([clock(ahead), check.session()]);
+    found.extend([clock(ahead), check.session(), check.uses(now)]);
     found.extend(check.sync());
     found.extend(check.version());
     found
@@ -251,6 +254,26 @@ impl Check<'_> {
                 format!("session required pam_exec.so quiet stdout {program}, as the first session line"),
             ),
         }
+    }
+
+    /// The service hears what certificates are used for.
+    fn uses(&self, now: Timestamp) -> Finding {
+        let spool = self.layout.sessions();
+        let folder = spool.display();
+        let held = match Spool::at(&spool).held() {
+            Ok(held) => held,
+            Err(e) => return Finding::warning("uses", folder, e, "have root alone read and write it"),
+        };
+        let age = held.since.map_or(0, |since| now.since(since));
+        if held.dropped > 0 {
+            let found = format!("{} were dropped: the service never hears of them", held.dropped);
+            return Finding::warning("uses", folder, found, format!("look why, then rm {folder}/dropped"));
+        }
+        if age > TOLD_WITHIN {
+            let found = format!("{} wait to be told, the oldest for {} min", held.waiting, age / 60);
+            return Finding::warning("uses", folder, found, "ssh-jit host report says why");
+        }
+        Finding::ok("uses", folder, format!("{} wait to be told", held.waiting))
     }
 
     fn sync(&self) -> Option<Finding> {

@@ -6,6 +6,7 @@ use crate::domain::names::AccountName;
 use crate::files;
 
 use super::error::HostError;
+use super::spool;
 
 /// The paths of a host, each with its root before it.
 #[derive(Debug, Clone)]
@@ -86,6 +87,11 @@ impl Layout {
     /// What PAM or sshd runs when a session opens.
     pub fn session(&self) -> PathBuf {
         self.folder().join("session")
+    }
+
+    /// What the service has not heard of yet.
+    pub fn sessions(&self) -> PathBuf {
+        self.at(spool::FOLDER)
     }
 
     /// What was written, so that it can be taken back.

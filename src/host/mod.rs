@@ -17,6 +17,7 @@ pub mod process;
 pub mod scan;
 pub mod session;
 pub mod setup;
+pub mod spool;
 mod sshd;
 mod sshd_config;
 pub mod sync;

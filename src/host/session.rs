@@ -25,7 +25,7 @@ pub const WITHOUT_PAM: &str = "ExposeAuthInfo yes\nForceCommand /etc/ssh/ssh-jit
 /// The CAs whose certificates end sessions: what sshd's `TrustedUserCAKeys` names.
 const CA_FILE: &str = "user-ca.pub";
 /// What `ssh-jit ca show --sshd` writes after the key of broken glass.
-const BREAK_GLASS_COMMENT: &str = "ssh-jit-break-glass-ca";
+pub(super) const BREAK_GLASS_COMMENT: &str = "ssh-jit-break-glass-ca";
 /// How the key id of broken glass begins, whichever CA signed it.
 const BREAK_GLASS_KEY_ID: &str = "BREAK-GLASS/";
 

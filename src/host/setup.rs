@@ -15,6 +15,7 @@ use super::layout::plain;
 use super::manifest::{Manifest, digest};
 use super::session::wrapper;
 use super::sshd::{ended, last_line, systemctl};
+use super::sync::user_ca;
 use super::{sshd_config, version};
 
 pub use super::change::{Change, Node};
@@ -211,7 +212,7 @@ struct Plan<'a> {
 impl Plan<'_> {
     fn files(&mut self, wanted: &Wanted, name: &HostName) -> Result<(), HostError> {
         let layout = self.layout;
-        self.wants(layout.host_toml(), Node::public(host_toml(layout, wanted)?));
+        self.wants(layout.host_toml(), Node::public(host_toml(layout, wanted, name)?));
         if let Some(pem) = &wanted.tls_ca {
             self.wants(layout.tls_ca(), Node::public(pem.clone()));
         }
@@ -296,20 +297,16 @@ impl Plan<'_> {
     }
 }
 
-fn host_toml(layout: &Layout, wanted: &Wanted) -> Result<String, HostError> {
+fn host_toml(layout: &Layout, wanted: &Wanted, name: &HostName) -> Result<String, HostError> {
     let text = HostConfig {
         server: wanted.server.clone(),
         instance: wanted.trust.instance.clone(),
         ca_certificate: wanted.tls_ca.as_ref().map(|_| layout.tls_ca()),
+        name: Some(name.clone()),
+        host_key: host_key(layout),
     };
     let bad = |e: toml::ser::Error| HostError::Content { path: layout.host_toml(), why: e.to_string() };
     toml::to_string(&text).map_err(bad)
-}
-
-/// sshd's TrustedUserCAKeys. What opens a session tells broken glass by the comment.
-pub(super) fn user_ca(trust: &Trust) -> String {
-    let user = trust.user_ca.iter().map(|key| format!("{key} ssh-jit-user-ca\n"));
-    user.chain(trust.break_glass_ca.iter().map(|key| format!("{key} ssh-jit-break-glass-ca\n"))).collect()
 }
 
 fn empty_krl() -> Result<Vec<u8>, HostError> {
@@ -331,6 +328,12 @@ fn drop_in(layout: &Layout) -> String {
     text
 }
 
+/// The host key that says what certificates were used for.
+fn host_key(layout: &Layout) -> Option<PathBuf> {
+    let paths = ["ed25519", "ecdsa", "rsa"].map(|kind| layout.at(format!("/etc/ssh/ssh_host_{kind}_key")));
+    paths.into_iter().find(|path| path.is_file())
+}
+
 /// Those that lie beside the host's keys, as OpenSSH names them.
 fn host_certificates(layout: &Layout) -> Vec<PathBuf> {
     let kinds = ["rsa", "ecdsa", "ed25519"];
@@ -345,7 +348,8 @@ fn unit(layout: &Layout, program: &Path) -> String {
          [Unit]\nDescription=ssh-jit: trusted CAs and revoked certificates\n\
          Wants=network-online.target\nAfter=network-online.target\n\n\
          [Service]\nExecStart={program} host sync --folder {folder}\nRestart=always\nRestartSec=5\n\
-         NoNewPrivileges=yes\nPrivateTmp=yes\nProtectHome=yes\nProtectSystem=strict\nReadWritePaths={folder}\n\n\
+         NoNewPrivileges=yes\nPrivateTmp=yes\nProtectHome=yes\nProtectSystem=strict\nReadWritePaths={folder}\n\
+         StateDirectory=ssh-jit\nStateDirectoryMode=0700\n\n\
          [Install]\nWantedBy=multi-user.target\n"
     )
 }
