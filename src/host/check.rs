@@ -14,6 +14,7 @@ use crate::domain::trust::Trust;
 use crate::domain::verify::Signed;
 
 use super::config::HostConfig;
+use super::first_line::pam_runs;
 use super::layout::Layout;
 use super::manifest::Manifest;
 use super::setup::settings;
@@ -233,25 +234,21 @@ impl Check<'_> {
         if settings.one("ForceCommand") == program {
             return Finding::ok("session", self.layout.sshd_config().display(), "sshd runs it as ForceCommand");
         }
-        let text = fs::read_to_string(&pam).unwrap_or_default();
-        let runs = |line: &&str| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            words.first() == Some(&"session") && words.contains(&program.as_str())
-        };
-        match (text.lines().find(runs), settings.yes("UsePAM"), Path::new(&program).is_file()) {
-            (Some(_), true, true) => Finding::ok("session", pam.display(), "PAM runs it when a session opens"),
-            (Some(_), true, false) => Finding::error(
+        let runs = pam_runs(self.layout, Path::new(&program));
+        match (runs, settings.yes("UsePAM"), Path::new(&program).is_file()) {
+            (true, true, true) => Finding::ok("session", pam.display(), "PAM runs it when a session opens"),
+            (true, true, false) => Finding::error(
                 "session",
                 program,
                 "PAM is to run it, and it is not there",
                 "install it, or take PAM's line out",
             ),
-            (Some(_), false, _) => Finding::warning("session", pam.display(), "UsePAM is no", "UsePAM yes"),
-            (None, ..) => Finding::warning(
+            (true, false, _) => Finding::warning("session", pam.display(), "UsePAM is no", "UsePAM yes"),
+            (false, ..) => Finding::warning(
                 "session",
                 pam.display(),
                 "sessions live on when their certificates end, and broken glass may be longer than 15 min",
-                format!("session required pam_exec.so quiet stdout {program}, as the first session line"),
+                "ssh-jit host setup --pam",
             ),
         }
     }
@@ -259,19 +256,19 @@ impl Check<'_> {
     /// The service hears what certificates are used for.
     fn uses(&self, now: Timestamp) -> Finding {
         let spool = self.layout.sessions();
-        let folder = spool.display();
+        let folder = spool.display().to_string();
         let held = match Spool::at(&spool).held() {
             Ok(held) => held,
-            Err(e) => return Finding::warning("uses", folder, e, "have root alone read and write it"),
+            Err(e) => return Finding::warning("uses", &folder, e, "have root alone read and write it"),
         };
         let age = held.since.map_or(0, |since| now.since(since));
         if held.dropped > 0 {
             let found = format!("{} were dropped: the service never hears of them", held.dropped);
-            return Finding::warning("uses", folder, found, format!("look why, then rm {folder}/dropped"));
+            return Finding::warning("uses", &folder, found, format!("look why, then rm {folder}/dropped"));
         }
         if age > TOLD_WITHIN {
             let found = format!("{} wait to be told, the oldest for {} min", held.waiting, age / 60);
-            return Finding::warning("uses", folder, found, "ssh-jit host report says why");
+            return Finding::warning("uses", &folder, found, "ssh-jit host report says why");
         }
         Finding::ok("uses", folder, format!("{} wait to be told", held.waiting))
     }

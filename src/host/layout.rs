@@ -104,7 +104,12 @@ impl Layout {
         self.at("/etc/ssh/sshd_config")
     }
 
-    /// Our part of it.
+    /// What PAM does when somebody comes by sshd.
+    pub fn pam(&self) -> PathBuf {
+        self.at("/etc/pam.d/sshd")
+    }
+
+    /// Our part of sshd's configuration.
     pub fn drop_in(&self) -> PathBuf {
         self.at("/etc/ssh/sshd_config.d/10-ssh-jit.conf")
     }

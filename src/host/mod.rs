@@ -11,6 +11,7 @@ pub mod check;
 pub mod config;
 mod error;
 mod finding;
+mod first_line;
 mod layout;
 mod manifest;
 pub mod process;

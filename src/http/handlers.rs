@@ -12,14 +12,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use crate::domain::alarm::Alarm;
 use crate::domain::digest::Digest;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Service};
 use crate::wire::{
-    AlarmView, Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Noted, Now,
-    PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
+    Certified, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard, Noted, Now, PasskeyView,
+    PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -218,8 +219,8 @@ pub(super) async fn used(State(service): On, Statement(signed): Statement) -> An
     Ok(Json(Noted { known: service.note_use(signed).await? }))
 }
 
-pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<AlarmView>> {
-    Ok(Json(service.alarms(&caller).await?.into_iter().map(views::alarm).collect()))
+pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<Alarm>> {
+    Ok(Json(service.alarms(&caller).await?))
 }
 
 pub(super) async fn facts(State(service): On, Reader(caller): Reader) -> Answer<Vec<FactView>> {

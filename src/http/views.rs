@@ -11,13 +11,13 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
+    Ahead, ChannelInfo, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
     StoredEvent,
 };
 use crate::wire::{
-    AheadView, AlarmView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView,
-    KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView,
-    RevokedView, RoleView, TermsView,
+    AheadView, Certified, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView, KrlView,
+    PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, RevocationView, RevokedView,
+    RoleView, TermsView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -210,8 +210,4 @@ fn message(delivery: &Delivery) -> ProvenMessage {
 /// Leaves are JSON, and so UTF-8.
 fn text(leaf: &[u8]) -> String {
     String::from_utf8_lossy(leaf).into_owned()
-}
-
-pub(super) fn alarm(alarm: Alarm) -> AlarmView {
-    AlarmView { used: alarm.seen, serial: alarm.serial.to_string(), key_id: alarm.key_id }
 }

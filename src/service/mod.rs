@@ -65,7 +65,6 @@ pub use passkeys::PasskeyInfo;
 pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
 pub use revocations::Revoked;
 pub use sessions::{Caller, Holder, Opened};
-pub use uses::Alarm;
 pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.
