@@ -44,7 +44,7 @@ fn fleet(world: &mut World) -> Option<Vec<Synced>> {
     for (host, folder) in hosts {
         let network = Netns::with_way_to(port, folder.parent()?)?;
         let mut sync = world.spawn(network.enter(&host_sync(&folder, &[])));
-        sync.wait_for("is the newest");
+        sync.wait_for("of revoked certificates is");
         fleet.push(Synced { host, folder, network, sync });
     }
     Some(fleet)

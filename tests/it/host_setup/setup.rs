@@ -470,7 +470,7 @@ fn pam_runs_what_ends_sessions_until_it_is_taken_back() {
     // Moved by hand, it stands in the way: without its program nobody could log in.
     let text = fs::read_to_string(&pam).unwrap();
     let (line, rest) = text.split_once('\n').unwrap();
-    fs::write(&pam, format!("{rest}{line} \n")).unwrap();
+    fs::write(&pam, format!("{rest}\n{line} \n")).unwrap();
     let moved = tree.picture();
     let ran = tree.run(&["setup", "--undo"]);
     assert!(ran.code == 1 && ran.stderr.contains("still runs"), "{ran:?}");
@@ -500,6 +500,13 @@ fn pam_that_would_keep_people_out_is_left_alone() {
     command.args(["-m", "sh", "-c", &script, "sh"]).arg(setup.get_program()).args(setup.get_args());
     let ran = world.run(command);
     assert!(ran.code == 1 && ran.stderr.contains("session: "), "{ran:?}");
+    assert_eq!(tree.picture(), yes);
+    // A module that is missing.
+    let script = "for d in /lib/*/security /usr/lib/*/security; do mount -t tmpfs tmpfs $d; done; exec \"$@\"";
+    let mut command = crate::support::tool("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(setup.get_program()).args(setup.get_args());
+    let ran = world.run(command);
+    assert!(ran.code == 1 && ran.stderr.contains("pam_exec.so is not installed"), "{ran:?}");
     assert_eq!(tree.picture(), yes);
     fs::remove_dir_all(tree.path("/etc/pam.d")).unwrap();
     let ran = tree.setup(&["--pam"]);
