@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ssh_jit::domain::digest::Digest;
+use ssh_jit::host::session::wrapper;
 
 use super::commands::Person;
 use super::load::{self, Call};
@@ -30,6 +31,7 @@ const LOOKS: usize = 20_000;
 pub(crate) fn run(server: &Server, alice: &Person, dir: &Path) {
     reach(server, alice);
     looks(server);
+    session(dir);
     idle(server, dir);
 }
 
@@ -98,6 +100,52 @@ fn length(server: &Server, call: &Call) -> usize {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer");
     answer.len()
+}
+
+/// What PAM's line adds to a login: the script alone, and with the helper, which stays as the watcher. Its parent is
+/// called `sshd`, in a mount namespace with a host's folder.
+const LOGINS: &str = r#"#!/bin/sh
+export PAM_TYPE=open_session PAM_USER=jit PAM_RHOST=192.0.2.7
+for number in $(seq 200); do
+    begin=$(date +%s%N)
+    /etc/ssh/ssh-jit/session || exit 1
+    end=$(date +%s%N)
+    echo $((end - begin))
+done
+"#;
+const MACHINE: &str = "mount -t tmpfs tmpfs /etc/ssh && mount -t tmpfs tmpfs /var/lib && mkdir /etc/ssh/ssh-jit \
+    && cp \"$0\"/user-ca.pub \"$0\"/revoked.krl \"$0\"/session /etc/ssh/ssh-jit && exec \"$0\"/sshd";
+
+fn session(dir: &Path) {
+    if !rustix::process::geteuid().is_root() {
+        return println!("\nwhat PAM's line adds to a login: not measured, which takes root");
+    }
+    let keygen = |args: &[&str]| {
+        let ran = Command::new("ssh-keygen").current_dir(dir).arg("-q").args(args).status();
+        assert!(ran.expect("ssh-keygen").success(), "{args:?}");
+    };
+    for key in ["host-ca", "subject"] {
+        keygen(&["-t", "ed25519", "-N", "", "-f", key]);
+    }
+    keygen(&["-s", "host-ca", "-I", "x", "-n", "jit", "-V", "-1m:+1h", "subject.pub"]);
+    keygen(&["-k", "-f", "revoked.krl"]);
+    fs::copy(dir.join("host-ca.pub"), dir.join("user-ca.pub")).expect("a copy");
+    for (name, text) in [("session", wrapper(Path::new(SSH_JIT)).expect("a plain path")), ("sshd", LOGINS.to_owned())] {
+        ssh_jit::files::write(&dir.join(name), text.as_bytes(), 0o755).expect("a script");
+    }
+    let certificate = fs::read_to_string(dir.join("subject-cert.pub")).expect("a certificate");
+    println!();
+    for (who, shown) in [("without a certificate", String::new()), ("with one", format!("publickey {certificate}"))] {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", MACHINE]).arg(dir).env("SSH_AUTH_INFO_0", shown.trim());
+        let output = command.output().expect("a mount namespace");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut each: Vec<_> = text.lines().map(|line| Duration::from_nanos(line.parse().expect("a number"))).collect();
+        each.sort_unstable();
+        let at = |percent: usize| millis(each[(each.len() - 1) * percent / 100]);
+        println!("PAM's line, for somebody {who}: p50 {}, p99 {}", at(50), at(99));
+    }
 }
 
 /// What an idle `ssh-jit host sync` takes.

@@ -176,6 +176,25 @@ fn a_full_disk_keeps_what_is_there() {
     wait_until(|| fs::read(inside.join("revoked.krl")).unwrap() != before, || sync.stderr());
 }
 
+/// A folder that nobody can write in: sshd goes on with what is there, and the daemon says why.
+#[test]
+fn a_read_only_disk_keeps_what_is_there() {
+    let mut world = World::new();
+    let hosts = [world.synced_host("db1", &["quick"])];
+    prepare(&mut world, &hosts);
+    let [(_host, folder)] = hosts;
+    let sync = host_sync(&folder, &[]);
+    let script = "mount --bind $0 $0 && mount -o remount,bind,ro $0 && exec \"$@\"";
+    let mut command = tool("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(&folder).arg(sync.get_program()).args(sync.get_args());
+    let before = fs::read(folder.join("revoked.krl")).unwrap();
+    let mut sync = world.spawn(command);
+    sync.wait_for("Read-only file system");
+    sync.wait_for("stays, last confirmed");
+    assert_eq!(fs::read(folder.join("revoked.krl")).unwrap(), before);
+    world.run(host_sync(&folder, &["--once"])).good();
+}
+
 /// Killed at any call that changes a file, `host sync` leaves each file as it was or as it is to be, and a host that lets
 /// in who it let in.
 #[test]

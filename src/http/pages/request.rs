@@ -193,7 +193,8 @@ impl Request {
             used: info.uses.as_ref().map(|uses| usage::summary(uses, now)),
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
-            may_revoke: caller.has_any(&[Duty::Revokers]) && !info.state.is_final(),
+            // Who can deny it has a word for that already.
+            may_revoke: caller.has_any(&[Duty::Revokers]) && !info.state.is_final() && form.is_none(),
             form,
             ahead: info.ahead.iter().map(|step| (told(step), step.at)).collect(),
             decisions: info.decisions.iter().map(Decided::of).collect(),

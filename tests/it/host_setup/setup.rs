@@ -508,10 +508,39 @@ fn pam_that_would_keep_people_out_is_left_alone() {
     let ran = world.run(command);
     assert!(ran.code == 1 && ran.stderr.contains("pam_exec.so is not installed"), "{ran:?}");
     assert_eq!(tree.picture(), yes);
+    let (pam, aside) = (tree.path("/etc/pam.d/sshd"), tree.path("/etc/pam.d/other"));
+    fs::rename(&pam, &aside).unwrap();
+    symlink(&aside, &pam).unwrap();
+    let ran = tree.setup(&["--pam"]);
+    assert!(ran.code == 1 && ran.stderr.contains("is there already"), "nothing is written through a link: {ran:?}");
+    assert_eq!(fs::read_to_string(&aside).unwrap(), PAM);
     fs::remove_dir_all(tree.path("/etc/pam.d")).unwrap();
     let ran = tree.setup(&["--pam"]);
     assert!(ran.code == 1 && ran.stderr.contains("there is no "), "{ran:?}");
     assert_ne!(before, yes);
+}
+
+/// A disk on which nothing can be written, or not all of it: what is there stays, and is said to.
+#[test]
+fn a_disk_that_takes_nothing_stays_as_it_is() {
+    let world = World::new();
+    let tree = Tree::new(&world);
+    let ssh = tree.path("/etc/ssh").display().to_string();
+    let (url, account) = (world.url(), format!("{}=db-prod", user()));
+    let setup = tree.command(&["setup", "--server", &url, "--account", &account]);
+    let before = tree.picture();
+    let full = "cp -a $1 $1.copy; mount -t tmpfs -o size=48k,mode=755 tmpfs $1; cp -a $1.copy/. $1; rm -r $1.copy
+        dd if=/dev/zero of=$1/fill bs=4k 2>/dev/null; ls -A $1 >$1/../before; shift; \"$@\"; code=$?
+        ls -A $0 | cmp - $0/../before || code=9; rm $0/../before; exit $code";
+    let read_only = "mount --bind $1 $1; mount -o remount,bind,ro $1; shift; exec \"$@\"";
+    for (script, said) in [(read_only, "Read-only file system"), (full, "No space left on device")] {
+        let mut command = crate::support::tool("unshare");
+        command.args(["-m", "sh", "-c", script, &ssh, &ssh]).arg(setup.get_program()).args(setup.get_args());
+        let ran = world.run(command);
+        assert!(ran.code == 1 && ran.stderr.contains(said) && ran.stderr.contains("nothing was changed"), "{ran:?}");
+        assert_eq!(tree.picture(), before, "{said}");
+    }
+    assert!(tree.admits_standing());
 }
 
 const PAM: &str = "# PAM configuration\n@include common-auth\nsession optional pam_motd.so\nno end";
