@@ -2,9 +2,10 @@
 
 use crate::client::api::Api;
 use crate::client::identity::Identity;
+use crate::domain::alarm::Alarm;
 use crate::domain::text::visible;
 use crate::domain::time::Timestamp;
-use crate::wire::{AlarmView, ChannelView, HostView, Now, RoleView};
+use crate::wire::{ChannelView, HostView, Now, RoleView};
 
 use super::host::list::lags;
 use super::person::{Person, Service};
@@ -138,10 +139,10 @@ fn channels(context: &Context) -> Vec<Finding> {
 fn alarms(context: &Context) -> Vec<Finding> {
     let read = || {
         let mut person = Person::open(context)?;
-        Ok::<_, Failure>((person.read::<Vec<AlarmView>>("/v1/alarms")?, person.now()?))
+        Ok::<_, Failure>((person.read::<Vec<Alarm>>("/v1/alarms")?, person.now()?))
     };
-    let told = |alarm: &AlarmView, now| {
-        let AlarmView { used, serial, key_id } = alarm;
+    let told = |alarm: &Alarm, now| {
+        let Alarm { used, serial, key_id } = alarm;
         Failure::new(format!(
             "a certificate that is not in the log opened {} as {} {}: serial {serial}, {key_id}",
             used.host,

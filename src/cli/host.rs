@@ -56,7 +56,7 @@ pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
         Host::Sync(args) => sync::run(&context.ui, args),
         // What a person configured is not for what runs before they are in.
         Host::Session(args) => session::run(args),
-        Host::Report(args) => report::run(context, args),
+        Host::Report(args) => report::run(&context.ui, args),
         Host::Enrol(args) => enrol::run(context, args),
         Host::Invite(args) => invite::run(context, args),
         Host::List => list::list(context),

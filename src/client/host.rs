@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::domain::host::{HostClaim, HostClaimTag, NAMESPACE};
-use crate::domain::names::{HostName, InstanceId};
+use crate::domain::names::HostName;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{Invitation, Version};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::domain::verify::Signed;
-use crate::wire::{CertifiedHost, HostClaimText, Now, RedeemedText, SignedText};
+use crate::wire::{CertifiedHost, HostClaimText, RedeemedText, SignedText};
 
 use super::api::{Api, ApiError};
 use super::certificate::{OfHost, Surprise};
@@ -109,12 +109,6 @@ impl Token {
 }
 
 impl Api {
-    /// Which instance answers, and its time.
-    pub fn time(&self) -> Result<(InstanceId, Timestamp), ApiError> {
-        let now: Now = self.get("/v1/now")?;
-        Ok((now.instance, now.now.second()))
-    }
-
     /// Has a host certified that signs with its key, at this time of the service's. What comes back is checked.
     pub fn certify_host(
         &self,

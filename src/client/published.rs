@@ -12,6 +12,7 @@ use crate::domain::digest::Digest;
 use crate::domain::names::InstanceId;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
+use crate::domain::time::Timestamp;
 use crate::domain::trust::Chain;
 use crate::domain::verify::Signed;
 use crate::files;
@@ -35,6 +36,12 @@ impl Api {
     pub fn instance(&self) -> Result<(InstanceId, u64), ApiError> {
         let now: Now = self.get("/v1/now")?;
         Ok((now.instance, now.trust))
+    }
+
+    /// Which instance answers, and what time it is there.
+    pub fn time(&self) -> Result<(InstanceId, Timestamp), ApiError> {
+        let now: Now = self.get("/v1/now")?;
+        Ok((now.instance, now.now.second()))
     }
 
     /// Follows the service from the trust documents that are believed to its newest, each because of the one before. At

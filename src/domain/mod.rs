@@ -1,6 +1,7 @@
 //! The domain: people, policy, statements, requests, grants, certificates, events. Pure: no I/O, no
 //! clock, no randomness; `now`, `id`, `nonce` and `serial` are arguments.
 
+pub mod alarm;
 pub mod approval;
 pub mod certificate;
 pub mod digest;

@@ -103,6 +103,12 @@ impl Use {
         }
         Ok(stated)
     }
+
+    /// As it is shown.
+    pub fn seen(&self) -> Seen {
+        let Connection { account, source, began, ended, .. } = self.connection.clone();
+        Seen { host: self.host.clone(), account, source, began, ended }
+    }
 }
 
 /// A certificate that one of our CAs signed, those that were retired included.

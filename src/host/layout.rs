@@ -7,6 +7,7 @@ use crate::files;
 
 use super::certificate;
 use super::error::HostError;
+use super::spool;
 
 /// The paths of a host, each with its root before it.
 #[derive(Debug, Clone)]
@@ -106,6 +107,11 @@ impl Layout {
         self.folder().join("session")
     }
 
+    /// What the service has not heard of yet.
+    pub fn sessions(&self) -> PathBuf {
+        self.at(spool::FOLDER)
+    }
+
     /// What was written, so that it can be taken back.
     pub fn manifest(&self) -> PathBuf {
         self.folder().join("manifest.json")
@@ -116,7 +122,12 @@ impl Layout {
         self.at("/etc/ssh/sshd_config")
     }
 
-    /// Our part of it.
+    /// What PAM does when somebody comes by sshd.
+    pub fn pam(&self) -> PathBuf {
+        self.at("/etc/pam.d/sshd")
+    }
+
+    /// Our part of sshd's configuration.
     pub fn drop_in(&self) -> PathBuf {
         self.at("/etc/ssh/sshd_config.d/10-ssh-jit.conf")
     }

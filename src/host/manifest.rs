@@ -25,6 +25,9 @@ pub(super) struct Manifest {
     pub(super) folders: BTreeSet<PathBuf>,
     /// Whether our line was put into sshd_config.
     pub(super) include: bool,
+    /// Whether our line was put into PAM's file.
+    #[serde(default)]
+    pub(super) pam: bool,
 }
 
 impl Manifest {

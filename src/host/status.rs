@@ -24,7 +24,7 @@ pub(super) enum Untold {
 
 /// Tells the numbers of the trust document and of the list, in this host's name.
 pub(super) fn tell(config: &HostConfig, name: &HostName, api: &Api, (trust, krl): (u64, u64)) -> Result<(), Untold> {
-    let mut key = Identity::open(&config.host_key, None, &|_| Err(std::io::ErrorKind::Unsupported.into()))?;
+    let mut key = Identity::open(config.host_key(), None, &|_| Err(std::io::ErrorKind::Unsupported.into()))?;
     // By the service's clock: a host whose own is off is to be heard all the same.
     let at = api.get::<Now>("/v1/now")?.now.second();
     let (instance, host) = (config.instance.clone(), name.clone());

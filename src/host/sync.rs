@@ -21,6 +21,7 @@ use crate::files;
 
 use super::certificate::{CertificateError, Own, Renewal};
 use super::config::{BadConfig, HostConfig};
+use super::session::BREAK_GLASS_COMMENT;
 use super::status;
 
 /// The list of revoked certificates and keys. It was last confirmed to be the newest when it was last modified.
@@ -274,7 +275,7 @@ impl Sync {
 
     /// Gives whether the CAs changed.
     fn write_cas(&self, trust: &Trust) -> Result<bool, SyncError> {
-        let text = cas(trust);
+        let text = user_ca(trust);
         if self.read(CAS).ok().flatten().is_some_and(|here| here == text.as_bytes()) {
             return Ok(false);
         }
@@ -303,12 +304,12 @@ impl Sync {
 }
 
 /// Longer after each attempt that came to nothing.
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
 }
 
-/// The lines of sshd's `TrustedUserCAKeys`.
-fn cas(trust: &Trust) -> String {
+/// The lines of sshd's `TrustedUserCAKeys`. What opens a session tells broken glass by the comment.
+pub(super) fn user_ca(trust: &Trust) -> String {
     let users = trust.user_ca.iter().map(|key| format!("{key} ssh-jit-user-ca\n"));
-    users.chain(trust.break_glass_ca.iter().map(|key| format!("{key} ssh-jit-break-glass-ca\n"))).collect()
+    users.chain(trust.break_glass_ca.iter().map(|key| format!("{key} {BREAK_GLASS_COMMENT}\n"))).collect()
 }

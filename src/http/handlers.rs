@@ -12,15 +12,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use crate::domain::alarm::Alarm;
 use crate::domain::digest::Digest;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 
 use crate::service::{Holder, Listing, Redeemed, Service};
 use crate::wire::{
-    AlarmView, Certified, CertifiedHost, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView,
-    Heard, HostClaimText, HostView, Noted, Now, PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView,
-    RoleView, SessionView, SignedText, Submitted,
+    Certified, CertifiedHost, Changed, ChannelView, EmergencyView, EnrolmentText, EventView, FactView, Heard,
+    HostClaimText, HostView, Noted, Now, PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView,
+    SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -255,8 +256,8 @@ pub(super) async fn remove_host(State(service): On, Statement(signed): Statement
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<AlarmView>> {
-    Ok(Json(service.alarms(&caller).await?.into_iter().map(views::alarm).collect()))
+pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<Alarm>> {
+    Ok(Json(service.alarms(&caller).await?))
 }
 
 pub(super) async fn facts(State(service): On, Reader(caller): Reader) -> Answer<Vec<FactView>> {

@@ -122,6 +122,7 @@ pub const ROUTES: &[Route] = &[
     calls("/web/drafts/decision", Needs::PageSession, || post(acts::draft_decision)),
     calls("/web/drafts/withdrawal", Needs::PageSession, || post(acts::draft_withdrawal)),
     calls("/web/drafts/return", Needs::PageSession, || post(acts::draft_return)),
+    calls("/web/drafts/revocation", Needs::PageSession, || post(acts::draft_revocation)),
     calls("/web/drafts/review", Needs::PageSession, || post(acts::draft_review)),
     calls("/web/drafts/removal", Needs::PageSession, || post(acts::draft_removal)),
     calls("/web/drafts/enrolment", Needs::Page, || post(acts::draft_enrolment)),
@@ -131,6 +132,7 @@ pub const ROUTES: &[Route] = &[
     calls("/web/decisions", Needs::PageSession, || post(acts::decide)),
     calls("/web/withdrawals", Needs::PageSession, || post(acts::withdraw)),
     calls("/web/returns", Needs::PageSession, || post(acts::give_back)),
+    calls("/web/revocations", Needs::PageSession, || post(acts::revoke)),
     calls("/web/reviews", Needs::PageSession, || post(acts::review)),
     calls("/web/removals", Needs::PageSession, || post(acts::remove_passkey)),
 ];

@@ -14,12 +14,12 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, Alarm, ChannelInfo, EmergencyInfo, FactInfo, HostInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo,
-    SignedKrl, StoredEvent,
+    Ahead, ChannelInfo, EmergencyInfo, FactInfo, HostInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl,
+    StoredEvent,
 };
 use crate::wire::{
-    AheadView, AlarmView, Certified, CertifiedHost, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView,
-    FactView, HostView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView,
+    AheadView, Certified, CertifiedHost, ChannelView, DecisionView, EmergencyView, EventView, ExtendedView, FactView,
+    HostView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView,
     RevocationView, RevokedView, RoleView, TermsView,
 };
 
@@ -239,8 +239,4 @@ fn message(delivery: &Delivery) -> ProvenMessage {
 /// Leaves are JSON, and so UTF-8.
 fn text(leaf: &[u8]) -> String {
     String::from_utf8_lossy(leaf).into_owned()
-}
-
-pub(super) fn alarm(alarm: Alarm) -> AlarmView {
-    AlarmView { used: alarm.seen, serial: alarm.serial.to_string(), key_id: alarm.key_id }
 }

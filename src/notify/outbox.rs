@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{ChannelName, MailAddress};
-use crate::domain::notice::{Notice, Reader};
+use crate::domain::notice::{Item, Reader};
 use crate::domain::time::{Moment, Timestamp};
 use crate::store::outbox::{self, Entry};
 use crate::store::{Store, StoreError, Tx, events};
@@ -89,17 +89,18 @@ impl Outbox {
     pub fn insert(
         &self,
         tx: &mut Tx<'_>,
-        notice: &Notice,
+        notice: &(impl Clone + Into<Item>),
         people: &[(Reader, MailAddress)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let item: Item = notice.clone().into();
         for channel in &self.channels {
             if !matches!(*channel.via, Via::Mail(_)) {
-                outbox::insert(tx, &channel.name, None, &notice.to(Reader::Room), now)?;
+                outbox::insert(tx, &channel.name, None, &item.to(Reader::Room), now)?;
                 continue;
             }
             for (reader, address) in people {
-                outbox::insert(tx, &channel.name, Some(address), &notice.to(*reader), now)?;
+                outbox::insert(tx, &channel.name, Some(address), &item.to(*reader), now)?;
             }
         }
         Ok(())
@@ -209,7 +210,7 @@ fn settle(
     }
     outbox::give_up(tx, entry, at)?;
     outbox::forget(tx, at.plus(-KEPT_FOR))?;
-    let about = entry.notice.as_ref();
+    let about = entry.notice.as_ref().and_then(Item::news);
     let event = Event {
         person: about.map(|notice| notice.person.clone()),
         request: about.map(|notice| notice.request.clone()),

@@ -69,7 +69,6 @@ pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestI
 pub use revocations::Revoked;
 pub use rotation::progress;
 pub use sessions::{Caller, Holder, Opened};
-pub use uses::Alarm;
 pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.

@@ -171,15 +171,6 @@ pub struct Noted {
     pub known: bool,
 }
 
-/// The use of a certificate that a CA key of the service signed and its log does not know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are named after what they hold")]
-pub struct AlarmView {
-    pub used: Seen,
-    pub serial: String,
-    pub key_id: String,
-}
-
 /// A policy that was in force once, or is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are named after what they hold")]

@@ -14,12 +14,16 @@ use ssh_jit::domain::digest::Digest;
 use ssh_jit::domain::krl::{Header, Krl, NAMESPACE};
 use ssh_jit::domain::names::InstanceId;
 use ssh_jit::domain::trust::Trust;
+use ssh_jit::domain::usage::Connection;
 use ssh_jit::domain::verify::Signed;
+use ssh_jit::host::spool::Spool;
 use ssh_jit::host::sync::{Look, Sync, SyncError};
+use ssh_jit::host::usage::{Reporter, UsageError};
 use ssh_jit::wire::SignedText;
 use tempfile::TempDir;
 
 use crate::support::between::Between;
+use crate::support::openssh::keygen;
 use crate::support::service::{Bench, policy};
 use crate::support::{dir, wait_until};
 
@@ -212,6 +216,34 @@ fn only_the_pinned_service_is_listened_to() {
     fresh.lie("/v1/trusts", json!([text(&fresh.bench.keys().user_ca.vouch(bytes(&trust)).expect("a signature"))]));
     assert!(matches!(fresh.look(), Err(SyncError::OtherInstance { .. })));
     assert!(!fresh.path("trust.json").exists());
+}
+
+/// Nor is another told what certificates were used for, nor in the name of nobody.
+#[test]
+fn only_the_pinned_service_is_told() {
+    let world = World::new();
+    let spool = Spool::at(&world.dir.path().join("sessions"));
+    let connection = Connection {
+        session: Digest::from_bytes([1; 32]),
+        certificate: "x y".to_owned(),
+        account: "jit".to_owned(),
+        source: "::1".to_owned(),
+        began: world.bench.at(0),
+        ended: None,
+    };
+    spool.remember(&connection).expect("remembered");
+    let reporter = || Reporter::open(&world.dir.path().join("host"), spool.clone());
+    assert!(matches!(reporter(), Err(UsageError::Config(_))), "it does not know its name");
+    let key = keygen(world.dir.path(), "host-key", "ed25519");
+    let text = fs::read_to_string(world.path("host.toml")).expect("a file");
+    fs::write(world.path("host.toml"), format!("{text}name = \"db1\"\nhost_key = {key:?}\n")).expect("a file");
+    let (other, now) = (InstanceId::from_bytes([8; 16]), "2026-11-22T10:00:00.000Z");
+    world.lie("/v1/now", json!({"now": now, "instance": other, "trust": 1, "version": "1"}));
+    assert!(matches!(reporter().expect("a name").report(), Err(UsageError::OtherInstance { .. })));
+    world.honest();
+    let refused = reporter().expect("a name").report().expect_err("the policy has no such host");
+    assert!(refused.to_string().contains("db1"), "{refused}");
+    assert_eq!(spool.held().expect("a folder").waiting, 1, "it is told later");
 }
 
 fn first_trust(world: &World) -> Trust {

@@ -9,6 +9,7 @@ mod evil_database;
 mod example;
 mod extensions;
 mod facts;
+mod fleet;
 mod fuzzed;
 mod host_certificates;
 mod host_setup;

@@ -30,11 +30,14 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Take everything back
-    #[arg(long, conflicts_with_all = ["name", "accounts", "include", "no_reload"])]
+    #[arg(long, conflicts_with_all = ["name", "accounts", "include", "pam", "no_reload"])]
     undo: bool,
     /// Put an Include at the top of sshd_config if none leads to /etc/ssh/sshd_config.d
     #[arg(long)]
     include: bool,
+    /// Have PAM end sessions when their certificates end: a line at the top of /etc/pam.d/sshd
+    #[arg(long)]
+    pam: bool,
     /// Leave the running sshd alone
     #[arg(long)]
     no_reload: bool,
@@ -160,6 +163,7 @@ pub(super) fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<
         certificate,
         accounts,
         include: args.include,
+        pam: args.pam,
         force: args.force,
         program: std::env::current_exe()?,
     })

@@ -104,6 +104,10 @@
     decision: { make: decision, kind: 'approval', path: '/web/decisions', done: (form) => (form.dataset.decision === 'deny' ? 'denied' : 'approved') },
     withdrawal: { make: draft('withdrawal', id), kind: 'withdrawal', path: '/web/withdrawals', done: () => 'withdrawn' },
     return: { make: draft('return', id), kind: 'return', path: '/web/returns', done: () => 'given back' },
+    revocation: {
+      make: draft('revocation', (form) => ({ ...id(form), reason: form.elements.reason.value.trim() })),
+      kind: 'revocation', path: '/web/revocations', done: () => 'revoked',
+    },
     review: {
       make: draft('review', (form) => ({ ...id(form), outcome: form.elements.outcome.value, comment: form.elements.comment.value.trim() })),
       kind: 'review', path: '/web/reviews', done: () => 'the review is closed',

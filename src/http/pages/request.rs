@@ -6,7 +6,7 @@ use askama::Template;
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{HostName, PersonName, Principal, RequestId, Ticket};
-use crate::domain::policy::Terms;
+use crate::domain::policy::{Duty, Terms};
 use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision, Revocation};
 use crate::domain::text::visible;
@@ -52,6 +52,8 @@ pub(in super::super) struct Request {
     /// What hosts say it was used for.
     used: Option<String>,
     stand: Stand,
+    /// Whether the reader has the duty to end it, and it is not over.
+    may_revoke: bool,
     form: Option<Form>,
     /// Who is told if nobody decides, and when.
     ahead: Vec<(String, Timestamp)>,
@@ -191,6 +193,8 @@ impl Request {
             used: info.uses.as_ref().map(|uses| usage::summary(uses, now)),
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
+            // Who can deny it has a word for that already.
+            may_revoke: caller.has_any(&[Duty::Revokers]) && !info.state.is_final() && form.is_none(),
             form,
             ahead: info.ahead.iter().map(|step| (told(step), step.at)).collect(),
             decisions: info.decisions.iter().map(Decided::of).collect(),
