@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # How fast the real server is on this machine: builds it for release and prints a table. With the names of
-# parts (policy, krl, flood, commands, bare, lives, claims, waiting, pages) only those run; `million` stores 10^6 requests first.
+# parts (policy, krl, flood, commands, bare, lives, claims, waiting, pages) only those run, and two that run only when
+# they are named: `hosts`, which takes minutes, and `million`, which stores 10^6 requests first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh

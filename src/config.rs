@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::domain::names::{CheckName, InstanceId, PersonName, SourceName};
+use crate::domain::time::Patience;
 use crate::files;
 
 pub use notify::{ChannelConfig, Secret, SmtpTls, SyslogTo, Via};
@@ -67,6 +68,9 @@ pub struct ServiceConfig {
     /// By how many seconds windows are shifted early, for hosts whose clocks are behind.
     #[serde(default = "five")]
     pub clock_skew: u32,
+    /// For how long hosts are certified: 1m to 720h.
+    #[serde(default = "longest", deserialize_with = "length")]
+    pub host_certificates: Patience,
     /// How many verified statements are remembered in memory.
     #[serde(default = "many")]
     pub remembered: usize,
@@ -87,6 +91,14 @@ pub struct ServiceConfig {
     /// The folder that the paths above are relative to.
     #[serde(skip)]
     pub base: PathBuf,
+}
+
+fn longest() -> Patience {
+    Patience::LONGEST
+}
+
+fn length<'de, D: Deserializer<'de>>(input: D) -> Result<Patience, D::Error> {
+    String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
 }
 
 fn five() -> u32 {

@@ -32,7 +32,7 @@
 //!    [`domain::approval`], and wakes who waits.
 //! 4. The client signs a [`domain::statement::Claim`] with the subject key. `service/claims.rs` verifies
 //!    every statement again from its bytes, makes a [`domain::grant::Grant`], lays out the certificate,
-//!    *commits* serial, event and bytes, and only then has [`ca::CaKey::certify`] sign them and compare the
+//!    *commits* serial, event and bytes, and only then has [`ca::Ca::certify`] sign them and compare the
 //!    outcome with the grant.
 //! 5. [`client::certificate`] checks that it is what was asked for; `client/subject.rs` gives it to the
 //!    agent until it ends. Plain `ssh` does the rest.
@@ -43,9 +43,11 @@
 //!
 //! Each line can be checked where it points.
 //!
-//! 1. The CA keys sign in two places only: [`ca::CaKey::certify`] and [`ca::CaKey::vouch`] (trust
+//! 1. The CA keys sign in two places only: [`ca::Ca::certify`] and [`ca::Ca::vouch`] (trust
 //!    documents, in an SSHSIG, which can never be taken for a certificate). Neither takes loose bytes.
-//! 2. `certify` takes a [`domain::certificate::ToBeSigned`], and its one constructor takes a `Grant`.
+//! 2. `certify` takes a [`domain::certificate::ToBeSigned`], and its one constructor takes what
+//!    [`domain::certificate::Certifies`]: a `Grant`, or for hosts a [`domain::host::HostGrant`], which sshd takes from nobody
+//!    who logs in.
 //! 3. A [`domain::grant::Grant`] has private fields, no `Default`, no `Deserialize`; two functions make it:
 //!    `Grant::access` and `Grant::break_glass`.
 //! 4. Both take [`domain::verify::Verified`] statements, which only `Verified::check` makes: the bytes

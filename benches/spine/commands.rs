@@ -48,7 +48,11 @@ impl Person {
         command
     }
 
-    fn give_back(&self, server: &Server) {
+    pub(crate) fn log_in(&self, server: &Server) {
+        succeed(&mut self.login(server, "10m"));
+    }
+
+    pub(crate) fn give_back(&self, server: &Server) {
         succeed(self.ssh_jit(server).arg("done"));
     }
 

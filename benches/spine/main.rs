@@ -2,12 +2,13 @@
 //! server in another process, on SQLite, over plain HTTP on loopback. Also what commands cost people.
 //!
 //! `scripts/bench.sh [PART]...` runs it; the parts are `policy`, `krl`, `flood`, `commands`, `bare`, `lives`, `claims`,
-//! `waiting` and `pages`; and `million`, which runs only when it is named: it stores 10^6 requests first. The load
-//! comes from the same machine, so figures compare within one run only.
+//! `waiting` and `pages`; and, only when they are named, `hosts`, which takes minutes, and `million`, which stores
+//! 10^6 requests first. The load comes from the same machine, so figures compare within one run only.
 
 mod bare;
 mod commands;
 mod flood;
+mod hosts;
 mod krl;
 mod load;
 mod pages;
@@ -73,6 +74,9 @@ fn main() {
     println!("memory after the start, {PEOPLE} people in the policy: {:.1} MiB", server.memory());
     if wanted("commands") {
         commands(&service, &server, &cast, &alice);
+    }
+    if args.iter().any(|arg| arg == "hosts") {
+        hosts::run(&server, &alice, dir.path());
     }
     header();
     if wanted("bare") {

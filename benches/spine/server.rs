@@ -49,20 +49,30 @@ impl Server {
 
     /// CPU time so far, in user and kernel mode.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("/proc");
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-        // Fields 14 and 15 of proc(5), counted from the third.
-        let ticks: u32 = [fields[11], fields[12]].map(|n| n.parse::<u32>().expect("a number")).iter().sum();
-        TICK * ticks
+        cpu(self.child.id())
     }
 
     /// Resident memory in MiB.
     pub(crate) fn memory(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("/proc");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        let kib: u32 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        f64::from(kib) / 1024.0
+        memory(self.child.id())
     }
+}
+
+/// CPU time of a process so far, in user and kernel mode.
+pub(crate) fn cpu(id: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("/proc");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    // Fields 14 and 15 of proc(5), counted from the third.
+    let ticks: u32 = [fields[11], fields[12]].map(|n| n.parse::<u32>().expect("a number")).iter().sum();
+    TICK * ticks
+}
+
+/// Resident memory of a process in MiB.
+pub(crate) fn memory(id: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let kib: u32 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    f64::from(kib) / 1024.0
 }
 
 impl Drop for Server {

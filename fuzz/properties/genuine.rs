@@ -110,6 +110,8 @@ pub fn statements() -> Vec<(Kind, String)> {
         Kind::Acknowledgement => json!({"break_glass": digest, "id": "7F3K-9QPX-M2", "comment": "seen"}),
         Kind::Enrolment => json!({"key": passkey(), "application": SITE.0, "ssh_key": digest, "until": AT}),
         Kind::Removal => json!({"key": digest, "reason": "lost"}),
+        Kind::Invitation => json!({"host": "db1", "aliases": ["db1.example.org"], "key": passkey(), "until": AT}),
+        Kind::HostRemoval => json!({"host": "db1", "reason": "broken into"}),
         Kind::BreakGlassCheck | Kind::Session => json!({}),
     };
     Kind::ALL.iter().map(|kind| (*kind, statement(*kind, fields(*kind)))).collect()

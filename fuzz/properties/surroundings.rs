@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::json;
-use ssh_jit::ca::{Keys, read_trust, write_trust};
+use ssh_jit::ca::{Keys, read_trusts, write_trust};
 use ssh_jit::clock::Clock;
 use ssh_jit::domain::names::InstanceId;
 use ssh_jit::domain::policy::Policy;
@@ -78,7 +78,7 @@ impl Web {
         write_trust(&ca_keys, &trust).expect("trust");
         store::create("sqlite:db", folder.path()).expect("a database");
         let glass = Glass::new(GlassParts {
-            signed_trust: read_trust(&ca_keys).expect("trust"),
+            trusts: read_trusts(&ca_keys).expect("trust"),
             journal: open_journal(&folder.path().join("journal"), &keys).expect("a journal"),
             keys,
             policy: Policy::parse(&policy()).expect("a policy"),

@@ -4,20 +4,24 @@
 mod keys;
 mod trust_file;
 
-pub use keys::{KeyError, Keys, Passphrase};
-pub use trust_file::{read_trust, write_trust};
+pub use keys::{KeyError, Keys, Passphrase, held, lock, remove};
+pub use trust_file::{read_trust, read_trusts, write_trust};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 
-use crate::domain::certificate::{Certificate, ToBeSigned};
+use crate::domain::certificate::{Certificate, Certifies, ToBeSigned};
 use crate::domain::key::PublicKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::{self, SshSig};
 use crate::domain::trust;
 use crate::domain::verify::Signed;
 
-/// A key that certifies. The private half is wiped when it is dropped.
-pub struct CaKey(Pair);
+/// A CA: the key that certifies, and beside it those that did before or will. Private halves are wiped when dropped.
+pub struct Ca {
+    /// Oldest first.
+    keys: Vec<Pair>,
+    signs: usize,
+}
 
 /// A key that signs what the service says: heads of the log, journal entries, lists of revoked keys.
 pub struct ServiceKey(Pair);
@@ -27,20 +31,38 @@ struct Pair {
     public: PublicKey,
 }
 
-impl CaKey {
-    /// The public half.
+impl Ca {
+    /// The public half of the key that certifies.
     pub fn public(&self) -> &PublicKey {
-        &self.0.public
+        &self.signing().public
     }
 
-    /// Signs a certificate, and verifies what came out before anybody gets it.
-    pub fn certify(&self, tbs: &ToBeSigned) -> Result<Certificate, Refusal> {
-        tbs.finish(&self.0.private.sign(tbs.bytes()).to_bytes())
+    /// The public halves of all keys that are at hand, oldest first.
+    pub fn held(&self) -> Vec<PublicKey> {
+        self.keys.iter().map(|pair| pair.public.clone()).collect()
+    }
+
+    /// Signs a certificate with the key that it names, and verifies what came out before anybody gets it.
+    pub fn certify<G: Certifies>(&self, tbs: &ToBeSigned<G>) -> Result<Certificate, Refusal> {
+        let named = self.keys.iter().find(|pair| pair.public == *tbs.ca());
+        let pair = named.ok_or(Refusal::Certificate { what: "names a CA key that is not at hand" })?;
+        tbs.finish(&pair.private.sign(tbs.bytes()).to_bytes())
     }
 
     /// Signs a trust document.
     pub fn vouch(&self, document: Vec<u8>) -> Result<Signed, Refusal> {
-        self.0.sign(trust::NAMESPACE, document)
+        self.signing().sign(trust::NAMESPACE, document)
+    }
+
+    fn signing(&self) -> &Pair {
+        &self.keys[self.signs]
+    }
+
+    /// Has this key certify from now on. Gives whether it is at hand.
+    fn sign_with(&mut self, key: Option<&PublicKey>) -> bool {
+        let at = self.keys.iter().position(|pair| key == Some(&pair.public));
+        self.signs = at.unwrap_or(self.signs);
+        at.is_some()
     }
 }
 

@@ -264,18 +264,19 @@ pub(super) fn claim(
     let signature = subject.sign(Claim::KIND.namespace(), &bytes)?;
     let issued: Certified = person.service.api.post("/v1/claims", &text(bytes, &signature))?;
     let told = view.terms.as_ref();
-    let checked = certificate::check(
-        &issued.certificate,
-        &Expected {
-            cas: &person.service.trust.user_ca,
+    let (key_id, now) = (format!("ssh-jit/{}/{}/{}/", pending.id, pending.person, pending.role), person.now()?);
+    let checked = person.checked(|trust| {
+        let expected = Expected {
+            cas: &trust.user_ca,
             key: &pending.key,
-            key_id: &format!("ssh-jit/{}/{}/{}/", pending.id, pending.person, pending.role),
+            key_id: &key_id,
             principals: told.map_or(&[], |terms| &terms.principals),
             hosts: &pending.hosts,
             // What the person typed counts, whatever the service says that it was.
             longest: told.map(|terms| terms.seconds).into_iter().chain(pending.seconds).min(),
-            now: person.now()?,
-        },
-    )?;
+            now,
+        };
+        certificate::check(&issued.certificate, &expected)
+    })?;
     Ok((issued, checked))
 }

@@ -112,19 +112,20 @@ fn break_it(context: &Context, args: &Args, role: &RoleName, category: Category)
         BreakGlassText { text: signed.text.clone(), signature: signed.signature.clone(), second: args.second.clone() };
     let issued: Certified =
         person.service.api.post("/v1/break-glass", &sent).map_err(|e| refused(e.into(), &statement))?;
+    let key_id = format!("BREAK-GLASS/{}/{}/{}/", statement.id, statement.person, statement.role);
     let now = person.now_all_the_same().0;
-    let checked = certificate::check(
-        &issued.certificate,
-        &Expected {
-            cas: &person.service.trust.break_glass_ca,
+    let checked = person.checked(|trust| {
+        let expected = Expected {
+            cas: &trust.break_glass_ca,
             key: identity.public_key(),
-            key_id: &format!("BREAK-GLASS/{}/{}/{}/", statement.id, statement.person, statement.role),
+            key_id: &key_id,
             principals: &[],
             hosts: &args.hosts,
             longest: args.length,
             now,
-        },
-    )?;
+        };
+        certificate::check(&issued.certificate, &expected)
+    })?;
     let private = private_half(&path)?;
     let pending = Pending {
         id: statement.id.clone(),

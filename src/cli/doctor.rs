@@ -2,10 +2,12 @@
 
 use crate::client::api::Api;
 use crate::client::identity::Identity;
+use crate::domain::alarm::Alarm;
 use crate::domain::text::visible;
 use crate::domain::time::Timestamp;
-use crate::wire::{AlarmView, ChannelView, Now, RoleView};
+use crate::wire::{ChannelView, HostView, Now, RoleView};
 
+use super::host::list::lags;
 use super::person::{Person, Service};
 use super::ui::{ask_passphrase, time};
 use super::{Context, Exit, Failure};
@@ -31,6 +33,7 @@ pub(super) fn run(context: &Context) -> Exit {
         findings.push(emergency_keys(context));
         findings.extend(channels(context));
         findings.extend(alarms(context));
+        findings.extend(hosts(context));
     }
     let well = findings.iter().all(|f| f.well);
     if context.ui.json {
@@ -167,10 +170,10 @@ fn channels(context: &Context) -> Vec<Finding> {
 fn alarms(context: &Context) -> Vec<Finding> {
     let read = || {
         let mut person = Person::open(context)?;
-        Ok::<_, Failure>((person.read::<Vec<AlarmView>>("/v1/alarms")?, person.now()?))
+        Ok::<_, Failure>((person.read::<Vec<Alarm>>("/v1/alarms")?, person.now()?))
     };
-    let told = |alarm: &AlarmView, now| {
-        let AlarmView { used, serial, key_id } = alarm;
+    let told = |alarm: &Alarm, now| {
+        let Alarm { used, serial, key_id } = alarm;
         Failure::new(format!(
             "a certificate that is not in the log opened {} as {} {}: serial {serial}, {key_id}",
             used.host,
@@ -184,6 +187,29 @@ fn alarms(context: &Context) -> Vec<Finding> {
         Err(failure) if failure.code == "no-duty" => Vec::new(),
         Err(failure) => vec![finding("alarms", Err(failure))],
     }
+}
+
+/// Hosts that do not follow, where this person may know; how many do.
+fn hosts(context: &Context) -> Vec<Finding> {
+    let read = || {
+        let mut person = Person::open(context)?;
+        Ok::<_, Failure>((person.read::<Vec<HostView>>("/v1/hosts")?, person.service.trust.number, person.now()?))
+    };
+    let (hosts, newest, now) = match read() {
+        Ok(found) => found,
+        Err(failure) if failure.code == "no-duty" => return Vec::new(),
+        Err(failure) => return vec![finding("hosts", Err(failure))],
+    };
+    let behind = |host: &HostView| {
+        let why = lags(host, newest, now)?;
+        let hint = "ssh-jit host sync there, with name in its host.toml; ssh-jit host check says more";
+        Some(finding("host", Err(Failure::new(format!("{}: {why}", host.host)).hint(hint))))
+    };
+    let mut found: Vec<Finding> = hosts.iter().filter_map(behind).collect();
+    if found.len() < hosts.len() {
+        found.push(finding("hosts", Ok(format!("{} follow", hosts.len() - found.len()))));
+    }
+    found
 }
 
 fn channel(view: &ChannelView, now: Timestamp) -> Result<String, Failure> {

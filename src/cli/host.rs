@@ -1,6 +1,9 @@
 //! `ssh-jit host`: what runs on a host that people log in to.
 
 mod check;
+mod enrol;
+mod invite;
+pub(super) mod list;
 mod report;
 mod scan;
 pub(super) mod session;
@@ -17,6 +20,14 @@ use super::{Context, Exit, Failure, Ui};
 pub(super) enum Host {
     /// Have this host's sshd trust the service, or no longer: as root
     Setup(setup::Args),
+    /// Have this host certified, so that people know it without asking them about keys: as root
+    Enrol(enrol::Args),
+    /// Sign the token by which a host is certified: for administrators, from where they work
+    Invite(invite::Args),
+    /// The hosts that are known, what each is certified as, and how far it is: for administrators and auditors
+    List,
+    /// Have a host certified no more: for administrators and those who may revoke
+    Remove(list::Remove),
     /// What works on this host, and what would mend the rest
     Check(check::Args),
     /// Ways into this host that nobody asks for: keys, other CAs, passwords
@@ -30,6 +41,13 @@ pub(super) enum Host {
     Report(report::Args),
 }
 
+impl Host {
+    /// Whether somebody runs it from where they work, as themselves.
+    pub(super) fn is_a_persons(&self) -> bool {
+        matches!(self, Self::Invite(_) | Self::List | Self::Remove(_))
+    }
+}
+
 pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
     match verb {
         Host::Setup(args) => setup::run(context, args),
@@ -38,7 +56,11 @@ pub(super) fn run(context: &Context, verb: &Host) -> Result<Exit, Failure> {
         Host::Sync(args) => sync::run(&context.ui, args),
         // What a person configured is not for what runs before they are in.
         Host::Session(args) => session::run(args),
-        Host::Report(args) => report::run(context, args),
+        Host::Report(args) => report::run(&context.ui, args),
+        Host::Enrol(args) => enrol::run(context, args),
+        Host::Invite(args) => invite::run(context, args),
+        Host::List => list::list(context),
+        Host::Remove(args) => list::remove(context, args),
     }
 }
 

@@ -17,10 +17,12 @@ mod host;
 mod init;
 mod login;
 mod passkey;
+mod past;
 mod person;
 mod policy;
 mod policy_files;
 mod receipt;
+mod report;
 mod requests;
 mod revoke;
 mod roles;
@@ -132,6 +134,8 @@ enum Verb {
     /// Read and verify the log
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// How roles were used, what was not, and what people came to be allowed
+    Report(report::Args),
     /// Everything that proves one request, as one file
     Receipt(receipt::Args),
     /// Check a receipt, without any service
@@ -205,7 +209,9 @@ fn dispatch(cli: Cli, environment: Environment) -> Result<Exit, Failure> {
             let config = flags.or(environment.client.clone());
             let context = Context { ui, environment, config, clock: crate::clock::Clock::System };
             // What root is as a person says nothing about root's host.
-            if let Verb::Host(verb) = &verb {
+            if let Verb::Host(verb) = &verb
+                && !verb.is_a_persons()
+            {
                 return host::run(&context, verb);
             }
             let file = ClientConfig::load(&context.environment.config.join("config.toml"))?;
@@ -236,11 +242,13 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Review(args) => break_glass::review(context, &args),
         Verb::Passkey(verb) => passkey::run(context, &verb),
         Verb::Audit(verb) => audit::run(context, &verb),
+        Verb::Report(args) => report::run(context, &args),
         Verb::Receipt(args) => receipt::run(context, &args),
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Ca(verb) => ca::run(context, &verb),
+        Verb::Host(verb) => host::run(context, &verb),
         Verb::Doctor => Ok(doctor::run(context)),
         Verb::Policy(policy::Verb::Replay(args)) => policy::replay::run(context, &args),
-        Verb::Init(_) | Verb::Serve(_) | Verb::Host(_) | Verb::Policy(_) => Ok(Exit::Misuse),
+        Verb::Init(_) | Verb::Serve(_) | Verb::Policy(_) => Ok(Exit::Misuse),
     }
 }

@@ -4,14 +4,16 @@ use serde::de::DeserializeOwned;
 
 use crate::client::agent::Agent;
 use crate::client::api::{Api, ApiError};
+use crate::client::certificate::{Checked, Surprise};
 use crate::client::identity::Identity;
+use crate::client::published::Unfollowed;
 use crate::client::state::{SavedSession, State};
 use crate::domain::key::PublicKey;
 use crate::domain::names::{InstanceId, Nonce, PersonName, RequestId};
 use crate::domain::sshsig::SshSig;
 use crate::domain::statement::{self, Is, Session, Statement, Version};
 use crate::domain::time::Timestamp;
-use crate::domain::trust::Trust;
+use crate::domain::trust::{Chain, Trust};
 use crate::domain::verify::Signed;
 use crate::random;
 use crate::wire::{Now, SessionView, SignedText};
@@ -63,16 +65,16 @@ impl Service {
         let api = Api::new(address(url)?, context.config.tls_ca.as_deref())?;
         let now: Now = api.get("/v1/now")?;
         let ahead = now.now.second().since(context.clock.now().second());
-        let Pinned { trust, text, new } = pinned(context, &api, state.trust()?, &now)?;
+        let Pinned { chain, new } = pinned(context, &api, known(&state)?, &now)?;
         if new {
-            state.set_trust(&text)?;
+            state.set_trust(&chain)?;
         }
         if let Some(own) =
             now.break_glass.filter(|own| state.break_glass().is_ok_and(|known| known.as_ref() != Some(own)))
         {
             state.set_break_glass(&own)?;
         }
-        Ok(Self { api, state, trust, ahead })
+        Ok(Self { api, state, trust: chain.newest().clone(), ahead })
     }
 
     /// The service's time.
@@ -93,17 +95,22 @@ fn server(context: &Context) -> Result<&str, Failure> {
     })
 }
 
-/// A service's trust document that may be believed.
+/// The trust document that is pinned for a service, and those that it leads back to.
+pub(super) fn known(state: &State) -> Result<Option<Chain>, Failure> {
+    let Some(pinned) = state.trust()? else { return Ok(None) };
+    let earlier = state.trusts()?.iter().filter_map(|text| Signed::try_from(text).ok()).collect::<Vec<_>>();
+    Ok(Some(Chain::first_contact(Signed::try_from(&pinned)?)?.backward(&earlier)))
+}
+
+/// A service's trust documents that may be believed.
 pub(super) struct Pinned {
-    pub(super) trust: Trust,
-    /// As the service sent it.
-    pub(super) text: SignedText,
-    /// Whether it takes the place of the one that was known.
+    pub(super) chain: Chain,
+    /// Whether the newest takes the place of the one that was known.
     pub(super) new: bool,
 }
 
-/// The document that is known, or a newer one that it vouches for, or the first that is ever seen.
-pub(super) fn pinned(context: &Context, api: &Api, known: Option<SignedText>, now: &Now) -> Result<Pinned, Failure> {
+/// The documents that are known, or newer ones that follow from them, or the first that are ever seen.
+pub(super) fn pinned(context: &Context, api: &Api, known: Option<Chain>, now: &Now) -> Result<Pinned, Failure> {
     let stranger = |instance: &InstanceId| {
         Failure::new(format!("another service answers at {}: instance {instance}", api.url()))
             .hint("somebody may be in between; ask an administrator before you trust it")
@@ -111,25 +118,20 @@ pub(super) fn pinned(context: &Context, api: &Api, known: Option<SignedText>, no
     if let Some(wanted) = context.config.instance.as_ref().filter(|wanted| **wanted != now.instance) {
         return Err(stranger(&now.instance).hint(format!("instance {wanted} is configured")));
     }
-    let verified = |text: &SignedText| Trust::first_contact(&Signed::try_from(text)?);
-    let Some(text) = known else {
-        let text: SignedText = api.get("/v1/trust")?;
-        let trust = verified(&text)?;
+    let Some(chain) = known else {
+        let chain = api.follow(None)?;
+        let trust = chain.newest();
         if trust.instance != now.instance {
             return Err(stranger(&trust.instance));
         }
         let ca = trust.user_ca.first().map(|key| key.fingerprint().to_string()).unwrap_or_default();
         context.ui.say(format_args!("first contact with {}: instance {}, user CA {ca}", api.url(), trust.instance));
-        return Ok(Pinned { trust, text, new: true });
+        return Ok(Pinned { chain, new: true });
     };
-    match verified(&text)? {
+    match chain.newest() {
         trust if trust.instance != now.instance => Err(stranger(&now.instance)),
-        trust if trust.number == now.trust => Ok(Pinned { trust, text, new: false }),
-        trust => {
-            let text: SignedText = api.get("/v1/trust")?;
-            let trust = trust.successor(&Signed::try_from(&text)?)?;
-            Ok(Pinned { trust, text, new: true })
-        }
+        trust if trust.number == now.trust => Ok(Pinned { chain, new: false }),
+        _ => Ok(Pinned { chain: api.follow(Some(chain))?, new: true }),
     }
 }
 
@@ -245,6 +247,18 @@ impl<'c> Person<'c> {
         Ok(saved.bearer)
     }
 
+    /// Checks a certificate against the trust document that was pinned; against the newest one if its CA is not there:
+    /// it may have changed while this person waited.
+    pub(super) fn checked(&self, check: impl Fn(&Trust) -> Result<Checked, Surprise>) -> Result<Checked, Failure> {
+        match check(&self.service.trust) {
+            Err(Surprise("CA")) => {
+                let Service { api, state, .. } = &self.service;
+                Ok(check(&Service::at(self.context, api.url(), state.clone())?.trust)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
     /// What every statement begins with.
     pub(super) fn preamble(&self) -> Result<(InstanceId, PersonName, Nonce, Timestamp), Failure> {
         Ok((self.service.trust.instance.clone(), self.name.clone(), random::nonce(), self.now()?))
@@ -273,4 +287,13 @@ pub(super) fn text(bytes: Vec<u8>, signature: &SshSig) -> SignedText {
 /// A request's id as a person types it.
 pub(super) fn request_id(typed: &str) -> Result<RequestId, Failure> {
     RequestId::from_typed(typed).map_err(|e| Failure::misuse(e).hint("ssh-jit status lists your requests"))
+}
+
+impl From<Unfollowed> for Failure {
+    fn from(error: Unfollowed) -> Self {
+        match error {
+            Unfollowed::Api(error) => error.into(),
+            Unfollowed::Refused(refusal) => refusal.into(),
+        }
+    }
 }

@@ -55,7 +55,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     let own = own.transpose()?;
     settings.break_glass_url = own.as_ref().and_then(|own| config.break_glass_url(own.address.port()));
     let glass = Glass::new(GlassParts {
-        signed_trust: ca::read_trust(&config.ca_keys)?,
+        trusts: ca::read_trusts(&config.ca_keys)?,
         journal: service::open_journal(&config.journal, &keys)?,
         policy: policy_files::load(&config.policy)?,
         clock: Clock::System,
@@ -65,7 +65,8 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
     let (ending, ended) = watch::channel(false);
     let own_address = own.as_ref().map(|own| own.address);
     let apart = emergencies(own, Arc::clone(&glass), ended)?;
-    let server = Server { ui: *ui, config, tls, limits, glass, service: OnceLock::new() };
+    let (environment, passphrase_fd) = (environment.clone(), args.passphrase_fd);
+    let server = Server { ui: *ui, environment, passphrase_fd, config, tls, limits, glass, service: OnceLock::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(Arc::new(server).run(opened, own_address));
     // Whatever ended this ends what runs apart.
@@ -78,6 +79,7 @@ pub(super) fn run(ui: &Ui, environment: &Environment, args: &Args) -> Result<Exi
 fn settings(config: &ServiceConfig) -> Settings {
     Settings {
         clock_skew: config.clock_skew,
+        host_certificates: config.host_certificates,
         remembered: config.remembered,
         origin: config.url.trim_end_matches('/').to_ascii_lowercase(),
         oidc: config.oidc.clone(),
@@ -121,6 +123,8 @@ fn emergencies(
 /// Everything that the service runs on.
 struct Server {
     ui: Ui,
+    environment: Environment,
+    passphrase_fd: Option<u32>,
     config: ServiceConfig,
     tls: Option<Tls>,
     limits: Limits,
@@ -179,6 +183,23 @@ impl Server {
         }
     }
 
+    /// Gives whether there is a trust document that the service does not have yet. Without one no key is read again, nor
+    /// a passphrase asked for.
+    async fn reload_keys(&self) -> Result<bool, String> {
+        let folder = &self.config.ca_keys;
+        let documents = ca::read_trusts(folder).map_err(|e| e.to_string())?;
+        if documents.last().is_some_and(|newest| newest.digest() == self.glass.signed_trust().digest()) {
+            return Ok(false);
+        }
+        let ask = || passphrase(&self.environment, self.passphrase_fd);
+        let keys = Keys::load(folder, ask).map_err(|e| format!("{e}; or restart the service"))?;
+        let taken = match self.service.get() {
+            Some(service) => service.take_authority(keys, documents).await,
+            None => self.glass.take_authority(keys, documents),
+        };
+        taken.map(|()| true).map_err(|e| e.to_string())
+    }
+
     async fn reload_policy(&self) -> Result<(), String> {
         let policy = policy_files::load(&self.config.policy).map_err(|failure| failure.message)?;
         if let Some(service) = self.service.get() {
@@ -227,10 +248,15 @@ fn limits(config: &ServiceConfig) -> (Limits, Limits) {
     (limits.with_descriptors(descriptors.saturating_sub(kept)), own)
 }
 
-/// SIGHUP: the new policy, whole, or the old one stays; and so with the certificate, whatever became of the
-/// policy.
+/// SIGHUP: the new policy, whole, or the old one stays; and so with the CA keys and their trust documents, and with the
+/// certificate, whatever became of the others.
 async fn reload_on_hangup(server: Arc<Server>, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
+        match server.reload_keys().await {
+            Ok(true) => tracing::info!(document = server.glass.trust().number, "trust document loaded"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(error, "the CA keys were refused; the running ones stay"),
+        }
         match server.reload_policy().await {
             Ok(()) => tracing::info!(policy = %server.glass.policy().digest(), "policy loaded"),
             Err(error) => tracing::error!(error, "the policy was refused; the running one stays"),
@@ -262,7 +288,7 @@ fn asked_to_end() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 
 /// From the descriptor, systemd's credential, or the terminal. Never from arguments or the environment,
 /// which others can read.
-fn passphrase(environment: &Environment, descriptor: Option<u32>) -> io::Result<Passphrase> {
+pub(super) fn passphrase(environment: &Environment, descriptor: Option<u32>) -> io::Result<Passphrase> {
     let credential = environment.credentials.as_ref().map(|folder| folder.join("ca-passphrase"));
     let file = match descriptor {
         Some(number) => Some(PathBuf::from(format!("/proc/self/fd/{number}"))),

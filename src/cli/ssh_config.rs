@@ -2,10 +2,13 @@
 //! includes another with the certificates that the agent does not hold together with their keys. ssh opens that one
 //! only after `ensure` has run, and so finds what came a moment ago.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::client::certificate;
 use crate::domain::names::HostName;
+use crate::domain::trust::Trust;
 
 use super::person::Service;
 use super::{Context, Failure};
@@ -62,8 +65,36 @@ pub(super) fn write(context: &Context, service: &Service) -> Result<(), Failure>
         }
     }
     crate::files::make_private_folder(&context.environment.config)?;
+    text += &known(context, &service.trust, &hosts(service)?)?;
     crate::files::write_private(&certificates(context), text.as_bytes())?;
     if path(context).exists() { Ok(()) } else { write_snippet(context, &[]) }
+}
+
+/// Writes the file by which ssh knows the hosts that the service certifies, and has it read for these. Not for others,
+/// so that the CA vouches for no host that it has nothing to do with; and beside the person's own files, which stay.
+fn known(context: &Context, trust: &Trust, hosts: &str) -> Result<String, Failure> {
+    if hosts.is_empty() {
+        return Ok(String::new());
+    }
+    let path = std::path::absolute(context.environment.config.join("known_hosts"))?;
+    crate::files::write_private(&path, certified(trust, hosts).as_bytes())?;
+    let usual = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2";
+    Ok(format!("Match host {hosts}\n    GlobalKnownHostsFile {usual} \"{}\"\n", path.display()))
+}
+
+/// The lines of known_hosts by which these hosts are known by their certificates.
+pub(super) fn certified(trust: &Trust, hosts: &str) -> String {
+    trust.host_ca.iter().map(|key| format!("@cert-authority {hosts} {key} ssh-jit-host-ca\n")).collect()
+}
+
+/// The hosts of the person's roles and certificates, with commas between them.
+pub(super) fn hosts(service: &Service) -> Result<String, Failure> {
+    let mut hosts: BTreeSet<HostName> = service.state.roles()?.into_iter().flat_map(|role| role.hosts).collect();
+    for held in service.state.all_pending()?.into_iter().filter_map(|pending| pending.certificate) {
+        let Ok((_, principals)) = certificate::told(&held.certificate) else { continue };
+        hosts.extend(principals.iter().filter_map(|principal| principal.split_once('@')?.1.parse().ok()));
+    }
+    Ok(hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::client::state::State;
 use crate::domain::certificate::ToBeSigned;
 use crate::domain::event::{Event, EventKind, HEAD_NAMESPACE, Head};
 use crate::domain::facts::{Facts, Message};
@@ -19,33 +20,35 @@ use crate::domain::sshsig::{Expect, SshSig};
 use crate::domain::statement::{Approval, Claim, Decision, Request, Revocation, Statement};
 use crate::domain::text::visible;
 use crate::domain::tree::verify_inclusion;
-use crate::domain::trust::Trust;
+use crate::domain::trust::{CaRole, Chain, Trust};
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::domain::webhook::Delivery;
 use crate::wire::{ProvenMessage, ReceiptView, SignedText};
 
-use super::{Context, Exit, Failure, audit};
+use super::{Context, Exit, Failure, audit, person};
 
 /// What `verify` takes.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The receipt, as `ssh-jit receipt` prints it
     file: PathBuf,
-    /// The trust document that you believe; without it, the one pinned for the configured service
+    /// The trust document that you believe, or several that follow from one another, oldest first; without it, the one
+    /// pinned for the configured service
     #[arg(long, value_name = "FILE")]
-    trust: Option<PathBuf>,
+    trust: Vec<PathBuf>,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let text = fs::read_to_string(&args.file).map_err(|e| Failure::new(format!("{}: {e}", args.file.display())))?;
     let receipt: ReceiptView = serde_json::from_str(&text)
         .map_err(|e| Failure::new(format!("{}: it is not a receipt: {e}", args.file.display())))?;
-    let trust = believed(context, args, &receipt)?;
+    let chain = believed(context, args, &receipt)?;
+    let trust = chain.newest();
     let policy = Policy::parse(&receipt.policy).map_err(|e| wrong(format!("its policy does not parse: {e}")))?;
-    logged(&receipt, &trust)?;
+    logged(&receipt, trust)?;
     complete(&receipt)?;
-    let case = Case::read(&receipt, &trust, &policy)?;
-    let certified = case.certified(&receipt, &trust, &policy)?;
+    let case = Case::read(&receipt, trust, &policy)?;
+    let certified = case.certified(&receipt, &chain, &policy)?;
     report(context, &receipt, &case, certified.as_ref());
     Ok(Exit::Done)
 }
@@ -57,28 +60,45 @@ fn wrong(what: impl ToString) -> Failure {
     }
 }
 
-/// The trust document that the reader believes, which the receipt's must be, or follow.
-fn believed(context: &Context, args: &Args, receipt: &ReceiptView) -> Result<Trust, Failure> {
-    let theirs = Signed::try_from(&receipt.trust)?;
-    let pinned: Option<SignedText> = match (&args.trust, &context.config.server) {
-        (Some(path), _) => {
-            let signature = fs::read_to_string(path.with_extension("json.sig"))
-                .map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
-            Some(SignedText { text: fs::read_to_string(path)?, signature })
-        }
-        (None, Some(url)) => crate::client::state::State::open(&context.environment.state, url)?.trust()?,
-        (None, None) => None,
+/// The trust documents that the reader believes, and those of the receipt that follow from them or led to them.
+fn believed(context: &Context, args: &Args, receipt: &ReceiptView) -> Result<Chain, Failure> {
+    let texts = receipt.trusts.iter().chain([&receipt.trust]);
+    let theirs = texts.map(Signed::try_from).collect::<Result<Vec<_>, _>>()?;
+    let newest = Signed::try_from(&receipt.trust)?;
+    let known = match (args.trust.as_slice(), &context.config.server) {
+        ([], Some(url)) => person::known(&State::open(&context.environment.state, url)?)?,
+        ([], None) => None,
+        (paths, _) => Some(documents(paths)?),
     };
-    let Some(pinned) = pinned else {
+    let Some(known) = known else {
         context.ui.say("no trust document is pinned here, so the receipt's own is believed: compare its keys below with what you know");
-        let trust = Trust::first_contact(&theirs)?;
-        for key in &trust.user_ca {
+        let chain = Chain::first_contact(newest)?.backward(&theirs);
+        for key in &chain.newest().user_ca {
             context.ui.say(format_args!("user CA {}", key.fingerprint()));
         }
-        return Ok(trust);
+        return Ok(chain);
     };
-    let known = Trust::first_contact(&Signed::try_from(&pinned)?)?;
-    known.successor(&theirs).map_err(|e| wrong(format!("its trust document is not the pinned service's: {e}")))
+    let pinned = theirs.iter().position(|signed| signed.digest() == known.signed().digest());
+    let later = pinned.and_then(|at| theirs.get(at + 1..)).unwrap_or_default();
+    let chain = known.forward(later).map_err(not_theirs)?.backward(&theirs);
+    if chain.has(&newest.digest()) { Ok(chain) } else { Err(not_theirs("it neither follows nor led to it")) }
+}
+
+fn not_theirs(why: impl std::fmt::Display) -> Failure {
+    wrong(format!("its trust document is not the pinned service's: {why}"))
+}
+
+/// Trust documents out of files, oldest first, with their signatures beside them.
+fn documents(paths: &[PathBuf]) -> Result<Chain, Failure> {
+    let read = |path: &PathBuf| {
+        let blame = |e| Failure::new(format!("{}: {e}", path.display()));
+        let text = fs::read_to_string(path).map_err(blame)?;
+        let signature = fs::read_to_string(path.with_extension("json.sig")).map_err(blame)?;
+        Ok::<_, Failure>(Signed::try_from(&SignedText { text, signature })?)
+    };
+    let mut signed = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let first = signed.next().ok_or_else(|| Failure::misuse("--trust: no file"))?;
+    Ok(Chain::first_contact(first)?.forward(signed.as_slice())?)
 }
 
 /// Every event leads to the signed head.
@@ -161,7 +181,7 @@ impl Case {
     }
 
     /// Makes the certificate again from the statements, and compares it with what was signed and logged.
-    fn certified(&self, receipt: &ReceiptView, trust: &Trust, policy: &Policy) -> Result<Option<Grant>, Failure> {
+    fn certified(&self, receipt: &ReceiptView, chain: &Chain, policy: &Policy) -> Result<Option<Grant>, Failure> {
         let (Some(claim), Some(tbs)) = (&self.claim, &receipt.tbs) else { return Ok(None) };
         let tbs = STANDARD.decode(tbs).map_err(|_| wrong("its certificate is not base64"))?;
         let digest = crate::domain::digest::Digest::of(&tbs);
@@ -178,7 +198,7 @@ impl Case {
         for skew in 0..=60 {
             let grant = Grant::access(policy, &self.request, &self.decisions, claim, &around, skew)
                 .map_err(|e| wrong(format!("its statements do not lead to a certificate: {e}")))?;
-            for ca in &trust.user_ca {
+            for ca in chain.every(CaRole::User) {
                 if ToBeSigned::new(grant.clone(), serial, nonce, ca).bytes() == tbs {
                     return Ok(Some(grant));
                 }

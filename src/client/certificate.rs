@@ -41,6 +41,47 @@ pub struct Checked {
     pub principals: Vec<String>,
 }
 
+/// A host's certificate, as it may be shown to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfHost {
+    /// Algorithm and base64.
+    pub line: String,
+    /// The first second in which it counts.
+    pub valid_after: Timestamp,
+    /// The first second in which it counts no more.
+    pub valid_before: Timestamp,
+    /// The names by which the host is reached.
+    pub names: Vec<HostName>,
+}
+
+impl OfHost {
+    /// Reads the certificate of this host and key, signed by one of these CAs. Whether its time is now is not asked.
+    pub fn read(line: &str, cas: &[PublicKey], key: &PublicKey, host: &HostName) -> Result<Self, Surprise> {
+        let certificate = blob(line).and_then(|blob| Certificate::from_bytes(&blob).ok()).ok_or(Surprise("form"))?;
+        if certificate.cert_type() != CertType::Host {
+            return Err(Surprise("type"));
+        }
+        if !is_signed(&certificate, cas) {
+            return Err(Surprise("CA"));
+        }
+        if certificate.public_key() != key.data() {
+            return Err(Surprise("key"));
+        }
+        let names: Result<Vec<HostName>, _> = certificate.valid_principals().iter().map(|name| name.parse()).collect();
+        let names = names.ok().filter(|names| names.contains(host)).ok_or(Surprise("principals"))?;
+        if certificate.critical_options().iter().chain(certificate.extensions().iter()).next().is_some() {
+            return Err(Surprise("options"));
+        }
+        let time = |seconds| i64::try_from(seconds).map(Timestamp::from_unix).map_err(|_| Surprise("window"));
+        Ok(Self {
+            line: line.to_owned(),
+            valid_after: time(certificate.valid_after())?,
+            valid_before: time(certificate.valid_before())?,
+            names,
+        })
+    }
+}
+
 /// The service sent something else than what was asked for: named by the field.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate is not used: its {0} is not what was asked for")]
@@ -53,9 +94,7 @@ pub fn check(line: &str, expected: &Expected<'_>) -> Result<Checked, Surprise> {
     if certificate.cert_type() != CertType::User {
         return Err(Surprise("type"));
     }
-    if !expected.cas.iter().any(|ca| ca.data() == certificate.signature_key())
-        || certificate.verify_signature().is_err()
-    {
+    if !is_signed(&certificate, expected.cas) {
         return Err(Surprise("CA"));
     }
     if certificate.public_key() != expected.key.data() {
@@ -97,6 +136,10 @@ pub fn check(line: &str, expected: &Expected<'_>) -> Result<Checked, Surprise> {
     Ok(Checked { blob, valid_before, principals })
 }
 
+fn is_signed(certificate: &Certificate, cas: &[PublicKey]) -> bool {
+    cas.iter().any(|ca| ca.data() == certificate.signature_key()) && certificate.verify_signature().is_ok()
+}
+
 /// The wire form of a certificate in its one-line form.
 pub fn blob(line: &str) -> Option<Vec<u8>> {
     line.split(' ').nth(1).and_then(|b64| STANDARD.decode(b64.trim()).ok())
@@ -107,4 +150,60 @@ pub fn told(line: &str) -> Result<(Timestamp, Vec<String>), Surprise> {
     let certificate = blob(line).and_then(|blob| Certificate::from_bytes(&blob).ok()).ok_or(Surprise("form"))?;
     let after = i64::try_from(certificate.valid_after()).map(Timestamp::from_unix).map_err(|_| Surprise("window"))?;
     Ok((after, certificate.valid_principals().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use ssh_key::PrivateKey;
+    use ssh_key::certificate::Builder;
+    use ssh_key::private::Ed25519Keypair;
+
+    use super::*;
+
+    fn pair(seed: u8) -> PrivateKey {
+        Ed25519Keypair::from_seed(&[seed; 32]).into()
+    }
+
+    fn public(seed: u8) -> PublicKey {
+        pair(seed).public_key().to_openssh().unwrap().parse().unwrap()
+    }
+
+    fn made(kind: CertType, key: u8, ca: u8, names: &[&str], option: Option<&str>) -> String {
+        let mut builder = Builder::new([0; 16], pair(key).public_key(), 1000, 2000).unwrap();
+        builder.cert_type(kind).unwrap().key_id("x").unwrap();
+        for name in names {
+            builder.valid_principal(*name).unwrap();
+        }
+        if let Some(option) = option {
+            builder.extension(option, "").unwrap();
+        }
+        builder.sign(&pair(ca)).unwrap().to_openssh().unwrap()
+    }
+
+    /// Whatever a service sends, a host shows only its own certificate, by a CA that is pinned.
+    #[test]
+    fn a_host_takes_its_own_certificate_and_no_other() {
+        let read = |line: &str| OfHost::read(line, &[public(1)], &public(2), &"db1".parse().unwrap());
+        let good = made(CertType::Host, 2, 1, &["db1", "10.0.0.1"], None);
+        let held = read(&good).unwrap();
+        assert_eq!((held.valid_after, held.valid_before), (Timestamp::from_unix(1000), Timestamp::from_unix(2000)));
+        let table = [
+            ("form", "nonsense".to_owned()),
+            ("form", good[..good.len() - 9].to_owned()),
+            ("type", made(CertType::User, 2, 1, &["db1"], None)),
+            ("CA", made(CertType::Host, 2, 3, &["db1"], None)),
+            ("key", made(CertType::Host, 3, 1, &["db1"], None)),
+            ("principals", made(CertType::Host, 2, 1, &["db2"], None)),
+            ("principals", made(CertType::Host, 2, 1, &["db1", "*"], None)),
+            ("options", made(CertType::Host, 2, 1, &["db1"], Some("permit-pty"))),
+        ];
+        for (what, line) in table {
+            assert_eq!(read(&line).unwrap_err().0, what);
+        }
+        let mut altered = blob(&good).unwrap();
+        let last = altered.len() - 1;
+        altered[last] ^= 1;
+        let altered = format!("ssh-ed25519-cert-v01@openssh.com {}", STANDARD.encode(altered));
+        assert_eq!(read(&altered).unwrap_err().0, "CA");
+    }
 }

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod api;
 pub mod certificate;
+pub mod host;
 pub mod identity;
 pub mod own_agent;
 pub mod published;

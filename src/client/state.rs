@@ -15,6 +15,7 @@ use crate::domain::key::PublicKey;
 use crate::domain::names::{HostName, PersonName, RequestId, RoleName};
 use crate::domain::statement::Serial;
 use crate::domain::time::{Seconds, Timestamp};
+use crate::domain::trust::Chain;
 use crate::files;
 use crate::wire::SignedText;
 
@@ -107,9 +108,15 @@ impl State {
         self.read("trust.json")
     }
 
-    /// Pins a trust document.
-    pub fn set_trust(&self, trust: &SignedText) -> io::Result<()> {
-        self.write("trust.json", trust)
+    /// The trust documents that led to the pinned one, as far as they were seen. They prove nothing by themselves.
+    pub fn trusts(&self) -> io::Result<Vec<SignedText>> {
+        Ok(self.read("trusts.json")?.unwrap_or_default())
+    }
+
+    /// Pins the newest of these trust documents, and keeps the others: receipts of former times name them.
+    pub fn set_trust(&self, chain: &Chain) -> io::Result<()> {
+        self.write("trusts.json", &chain.after(0).map(SignedText::from).collect::<Vec<_>>())?;
+        self.write("trust.json", &SignedText::from(chain.signed()))
     }
 
     /// Where break-glass alone is served, as the service said last.
@@ -230,16 +237,6 @@ impl State {
 
     fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         files::write_private(&self.folder.join(name), &serde_json::to_vec(value)?)
-    }
-}
-
-/// A trust document that lies where everybody may read it, on a host.
-pub fn trust_at(path: &Path) -> io::Result<Option<SignedText>> {
-    let named = |e: &dyn std::fmt::Display| io::Error::other(format!("{}: {e}", path.display()));
-    match files::read_trusted(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(named(&e)),
-        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| named(&e)),
     }
 }
 

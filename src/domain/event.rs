@@ -26,6 +26,8 @@ pub enum EventKind {
     JournalBegun,
     /// A policy was put into force; `detail` is the SHA-256 of the one before, unless the service just began.
     PolicyLoaded,
+    /// Another trust document was put into force; `detail` is its number, its SHA-256, and what changed.
+    TrustChanged,
     /// Somebody bought a bearer for reading; `detail` is `oidc` when an identity provider vouched for them.
     SessionOpened,
     /// A passkey was bound to a person.
@@ -79,6 +81,12 @@ pub enum EventKind {
     /// The same with a certificate that a CA key of this service signed and this log does not know; `tbs` is the
     /// SHA-256 of all of it.
     UnknownCertificate,
+    /// A host redeemed an invitation; `detail` is its name.
+    HostEnrolled,
+    /// A host's certificate is about to be signed; `tbs` is the SHA-256 of the bytes, `detail` the host's name.
+    HostCertified,
+    /// A host is certified no more; `detail` is its name.
+    HostRemoved,
 }
 
 impl fmt::Display for EventKind {

@@ -66,7 +66,7 @@ impl Grant {
             approval::may_decide(policy, request, approval)?;
             approval::stays_within(role, &terms, asked, approval.get())?;
         }
-        enough(&terms, approvals)?;
+        enough(&terms, approvals, || role.without_asking(&asked.into(), claim.get().at, around))?;
         let claim_by = in_order(role, request, approvals, claim)?;
         if claim.get().at > claim_by {
             return Err(Refusal::Lapsed { at: claim_by });
@@ -228,10 +228,11 @@ pub fn claimed_by_subject(request: &Verified<Request>, claim: &Verified<Claim>) 
     Ok(())
 }
 
-fn enough(terms: &Terms, approvals: &[Verified<Approval>]) -> Result<(), Refusal> {
+/// Whether enough people agree; `would` says what passes without them.
+fn enough(terms: &Terms, approvals: &[Verified<Approval>], would: impl Fn() -> String) -> Result<(), Refusal> {
     let people: BTreeSet<_> = approvals.iter().map(|approval| approval.get().person.clone()).collect();
     let (have, need) = (terms.quorum.given_by(&Vec::from_iter(people)), terms.approvals());
-    if have < need { Err(Refusal::NotEnoughApprovals { have, need }) } else { Ok(()) }
+    if have < need { Err(Refusal::NotEnoughApprovals { have, need, would: would() }) } else { Ok(()) }
 }
 
 /// `request.at <= approval.at <= claim.at`, decided in time. Gives the last moment to claim.

@@ -1,6 +1,7 @@
 //! The domain: people, policy, statements, requests, grants, certificates, events. Pure: no I/O, no
 //! clock, no randomness; `now`, `id`, `nonce` and `serial` are arguments.
 
+pub mod alarm;
 pub mod approval;
 pub mod certificate;
 pub mod digest;
@@ -8,6 +9,9 @@ pub mod event;
 pub mod extension;
 pub mod facts;
 pub mod grant;
+pub mod host;
+pub mod host_status;
+pub mod host_word;
 pub mod journal;
 pub mod key;
 pub mod krl;
@@ -22,6 +26,7 @@ mod policy_file;
 pub mod refusal;
 pub mod remembered;
 pub mod request;
+pub mod rotation;
 pub mod sshsig;
 pub mod statement;
 #[cfg(test)]

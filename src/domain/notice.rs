@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::alarm::Alarm;
 use super::digest::Digest;
 use super::names::{HostName, PersonName, Principal, RequestId, RoleName, Ticket};
 use super::policy::Terms;
@@ -16,6 +17,84 @@ use super::time::{Seconds, Timestamp};
 const MOST_OF_A_TEXT: usize = 500;
 /// More names than these are counted.
 const MOST_NAMED: usize = 20;
+
+/// What people are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Item {
+    /// News about a request.
+    News(Notice),
+    /// A certificate that the log does not know was used.
+    Alarm(Alarm),
+}
+
+impl From<Notice> for Item {
+    fn from(notice: Notice) -> Self {
+        Self::News(notice)
+    }
+}
+
+impl From<Alarm> for Item {
+    fn from(alarm: Alarm) -> Self {
+        Self::Alarm(alarm)
+    }
+}
+
+impl Item {
+    /// The same for another reader.
+    #[must_use]
+    pub fn to(&self, reader: Reader) -> Self {
+        match self {
+            Self::News(notice) => Self::News(notice.to(reader)),
+            Self::Alarm(alarm) => Self::Alarm(alarm.clone()),
+        }
+    }
+
+    /// The news, where it is about a request.
+    pub fn news(&self) -> Option<&Notice> {
+        if let Self::News(notice) = self { Some(notice) } else { None }
+    }
+
+    /// When it happened.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::News(notice) => notice.at,
+            Self::Alarm(alarm) => alarm.used.began,
+        }
+    }
+
+    /// A stable name of what happened, for machines.
+    pub fn topic(&self) -> &'static str {
+        match self {
+            Self::News(notice) => notice.topic(),
+            Self::Alarm(_) => "certificate.unknown",
+        }
+    }
+
+    /// Where to look, at a service of this address.
+    pub fn link(&self, origin: &str) -> String {
+        match self {
+            Self::News(notice) => notice.link(origin),
+            Self::Alarm(alarm) => alarm.link(origin),
+        }
+    }
+
+    /// One line made of names alone: nothing that somebody wrote freely is in it.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::News(notice) => notice.subject(),
+            Self::Alarm(alarm) => alarm.subject(),
+        }
+    }
+
+    /// All of it, in lines of plain text. `now` is what "in 5m" is counted from.
+    pub fn text(&self, origin: &str, now: Timestamp) -> String {
+        match self {
+            Self::News(notice) => notice.text(origin, now),
+            Self::Alarm(alarm) => alarm.text(origin, now),
+        }
+    }
+}
 
 /// One piece of news about a request, for one kind of reader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +127,8 @@ pub enum Reader {
     Requester,
     /// Somebody who closes reviews.
     Reviewer,
+    /// Somebody who looks after the service.
+    Officer,
 }
 
 /// What happened.
@@ -325,7 +406,7 @@ fn listed<T: fmt::Display>(items: &[T]) -> String {
 }
 
 /// `2026-11-23 10:01 UTC (in 24h)`.
-fn when(at: Timestamp, now: Timestamp) -> String {
+pub(super) fn when(at: Timestamp, now: Timestamp) -> String {
     let minutes = at.since(now).abs() / 60;
     let length = match (minutes / 60, minutes % 60) {
         (0, minutes) => format!("{minutes}m"),

@@ -50,7 +50,7 @@ pub struct Policy {
     pub(super) roles: BTreeMap<RoleName, Role>,
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) sources: BTreeMap<SourceName, Source>,
-    pub(super) hosts: BTreeMap<HostName, Vec<PublicKey>>,
+    pub(super) hosts: BTreeMap<HostName, Host>,
     pub(super) ticket_checks: BTreeMap<CheckName, TicketCheck>,
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
@@ -120,6 +120,15 @@ pub struct Role {
     pub claim_within: Patience,
     /// Where it stands in the policy's text, in bytes.
     pub place: usize,
+}
+
+/// A host that is believed about its connections, and certified.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Its SSH host keys.
+    pub keys: Vec<PublicKey>,
+    /// By which other names people reach it.
+    pub aliases: Vec<HostName>,
 }
 
 /// A key that may break the glass.
@@ -230,8 +239,8 @@ impl Policy {
         &self.sources
     }
 
-    /// The SSH host keys by which hosts are believed about their connections.
-    pub fn hosts(&self) -> &BTreeMap<HostName, Vec<PublicKey>> {
+    /// The hosts whose SSH host keys are known.
+    pub fn hosts(&self) -> &BTreeMap<HostName, Host> {
         &self.hosts
     }
 

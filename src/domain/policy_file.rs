@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::digest::Digest;
 use super::facts::NamePattern;
+use super::host::are_names;
 use super::key::PublicKey;
 use super::names::{
     CheckName, GroupName, HostName, Invalid, MailAddress, OptionName, PersonName, PrincipalName, RoleName, RuleName,
@@ -25,8 +26,8 @@ use super::policy::people::Groups;
 use super::policy::quorum::Part;
 use super::policy::ticket::{Pointer, TicketUrl};
 use super::policy::{
-    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, EmergencyRules, MOST_PRINCIPALS, People, Person, Policy,
-    Quorum, Role, Rule, Span, TicketCheck,
+    Conditions, Duty, EMERGENCY_LONGEST, Effect, EmergencyKey, EmergencyRules, Host, MOST_PRINCIPALS, People, Person,
+    Policy, Quorum, Role, Rule, Span, TicketCheck,
 };
 use super::policy_bundle::{self, Part as SourcePart, Pattern};
 use super::statement::Category;
@@ -268,6 +269,8 @@ struct SourceTable {
 #[serde(deny_unknown_fields)]
 struct HostTable {
     keys: Vec<PublicKey>,
+    #[serde(default)]
+    aliases: Vec<HostName>,
 }
 
 /// How the glass may be broken.
@@ -763,15 +766,16 @@ fn stating(policy: &mut Policy, tables: BTreeMap<SourceName, Spanned<SourceTable
     Ok(())
 }
 
-/// The hosts that are believed about their connections, each with its SSH host keys.
+/// The hosts that are believed about their connections and certified, each with its SSH host keys.
 fn hosts(policy: &mut Policy, tables: BTreeMap<HostName, Spanned<HostTable>>) -> Result<(), Problem> {
     for (name, table) in tables {
         let span = table.span();
-        let keys = table.into_inner().keys;
+        let HostTable { keys, aliases } = table.into_inner();
         if keys.is_empty() {
             return Err((span, "keys is empty, so the host could never say anything".to_owned()));
         }
-        if policy.hosts.insert(name.clone(), keys).is_some() {
+        are_names(&name, &aliases).map_err(|refusal| (span.clone(), refusal.to_string()))?;
+        if policy.hosts.insert(name.clone(), Host { keys, aliases }).is_some() {
             return Err((span, format!("another file has {name} already")));
         }
     }

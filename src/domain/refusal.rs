@@ -40,7 +40,17 @@ refusals! {
     /// A passkey enrolled for too long, or for no time.
     EnrolmentTooLong = "enrolment-too-long", "until: a passkey is enrolled for at most 180 days";
     /// The word of a host that the policy does not know, or not with this key.
-    UnknownHostKey { host: HostName } = "unknown-host-key", "host: the policy has no [hosts.{host}] with the key that signed this";
+    UnknownHostKey { host: HostName } = "unknown-host-key", "host: {host} is neither in the policy nor enrolled with the key that signed this";
+    /// A host that neither the policy nor an invitation knows with this key.
+    NotEnrolled { host: HostName, because: String } = "not-enrolled", "host: {host} is not enrolled{because}; an administrator can invite it: ssh-jit host invite {host}";
+    /// A claim that redeems another invitation than the one beside it.
+    OtherInvitation { host: HostName } = "other-invitation", "host: the invitation is for {host}, and the claim is for something else";
+    /// An invitation before or after its time.
+    InvitationEnded { from: Timestamp, until: Timestamp } = "invitation-ended", "until: the invitation counts from {from} until {until}; ask for another";
+    /// An invitation for too long, or for no time.
+    InvitationTooLong = "invitation-too-long", "until: an invitation counts for at most 12 hours";
+    /// A host key that means something else already.
+    HostKeyTaken = "host-key-taken", "key: it is another host's, or somebody's, or the service's; make new host keys (ssh-keygen -A)";
     /// A host speaks of a certificate that is none of ours.
     ForeignCertificate = "foreign-certificate", "certificate: no CA of this service signed it";
     /// A statement for another service.
@@ -113,8 +123,8 @@ refusals! {
     NothingLeft { field: &'static str } = "nothing-left", "{field}: the approvals have nothing in common here";
     /// Critical options with two values.
     Conflict { option: String } = "conflict", "critical_options: the approvals give {option} different values";
-    /// The quorum is not there.
-    NotEnoughApprovals { have: u32, need: u32 } = "not-enough-approvals", "approvals: {have} of {need}";
+    /// The quorum is not there; perhaps because what approved without asking holds no more.
+    NotEnoughApprovals { have: u32, need: u32, would: String } = "not-enough-approvals", "approvals: {have} of {need}{would}";
     /// A denial stands.
     Denied = "denied", "request: it was denied";
     /// Statements that do not follow one another.

@@ -144,6 +144,11 @@ statements! {
     Enrolment = "enrolment" { key: PublicKey, application: HostName, ssh_key: Digest, until: Timestamp, }
     /// A passkey is taken away.
     Removal = "removal" { key: Digest, reason: Comment, }
+    /// An administrator lets a host in. `key` is the one whose signature redeems it: the host's own, or one that was made
+    /// for this.
+    Invitation = "invitation" { host: HostName, aliases: Vec<HostName>, key: PublicKey, until: Timestamp, }
+    /// A host that was let in is certified no more.
+    HostRemoval = "host-removal" { host: HostName, reason: Reason, }
     /// Buys a read-only bearer for 15 minutes.
     Session = "session" { }
 }
@@ -321,8 +326,8 @@ impl fmt::Display for Serial {
 }
 as_string!(Serial);
 
-/// Parses the bytes of one kind of statement.
-pub fn parse<T: Statement>(bytes: &[u8]) -> Result<T, Refusal> {
+/// Parses the bytes of one kind of statement, or of another signed document in this form.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     if bytes.len() > LONGEST {
         return Err(Refusal::Malformed { what: format!("{} bytes are more than the {LONGEST} allowed", bytes.len()) });
     }
@@ -340,7 +345,7 @@ pub fn to_bytes<T: Statement>(statement: &T) -> Vec<u8> {
 }
 
 /// Serde takes a missing field for `None`; in a signed statement absent and null are two answers.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(input: D) -> Result<Option<T>, D::Error> {
+pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(input: D) -> Result<Option<T>, D::Error> {
     Option::deserialize(input)
 }
 

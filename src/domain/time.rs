@@ -138,6 +138,9 @@ impl FromStr for Seconds {
 pub struct Patience(u32);
 
 impl Patience {
+    /// 30 days.
+    pub const LONGEST: Self = Self(30 * 86_400);
+
     /// From a whole number of hours.
     pub(super) const fn hours(hours: u32) -> Self {
         Self(hours * 3600)
@@ -157,7 +160,7 @@ impl Patience {
 impl FromStr for Patience {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let seconds = u32::try_from(parse_length(text)?).ok().filter(|s| (60..=30 * 86400).contains(s));
+        let seconds = u32::try_from(parse_length(text)?).ok().filter(|s| (60..=Self::LONGEST.0).contains(s));
         seconds.map(Self).ok_or_else(|| Invalid::new("duration", text, "from 1m to 720h is possible"))
     }
 }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use ssh_key::Certificate;
 
 use super::digest::Digest;
+use super::host::EnrolledHost;
+use super::host_word::{self, HostWord};
 use super::key::PublicKey;
 use super::names::{HostName, InstanceId};
 use super::policy::Policy;
@@ -12,8 +14,8 @@ use super::refusal::Refusal;
 use super::statement::Version;
 use super::text::deceives;
 use super::time::Timestamp;
-use super::trust::Trust;
-use super::verify::{AHEAD_BY, FRESH_FOR, Signed};
+use super::trust::{CaRole, Chain};
+use super::verify::Signed;
 
 /// The SSHSIG namespace of a host's word.
 pub const NAMESPACE: &str = "use@ssh-jit";
@@ -71,25 +73,29 @@ pub struct Seen {
     pub ended: Option<Timestamp>,
 }
 
+impl HostWord for Use {
+    const NAMESPACE: &'static str = NAMESPACE;
+    fn instance(&self) -> &InstanceId {
+        &self.instance
+    }
+    fn host(&self) -> &HostName {
+        &self.host
+    }
+    fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
 impl Use {
-    /// A host's word, when the policy says now that the key which signed it is that host's, and it is fresh.
-    pub fn check(signed: &Signed, policy: &Policy, instance: &InstanceId, now: Timestamp) -> Result<Self, Refusal> {
-        let stated: Self =
-            serde_json::from_slice(signed.bytes()).map_err(|e| Refusal::Malformed { what: e.to_string() })?;
-        if stated.instance != *instance {
-            return Err(Refusal::OtherInstance);
-        }
-        let keys = policy.hosts().get(&stated.host).map_or(&[][..], Vec::as_slice);
-        let theirs = keys.iter().find(|key| *key == signed.signature().key());
-        let key = theirs.ok_or_else(|| Refusal::UnknownHostKey { host: stated.host.clone() })?;
-        signed.is_by(key, NAMESPACE)?;
-        let age = now.since(stated.at);
-        if age > FRESH_FOR {
-            return Err(Refusal::Stale { seconds: age });
-        }
-        if -age > AHEAD_BY {
-            return Err(Refusal::Future { seconds: -age });
-        }
+    /// A host's word, when the policy or the host's enrolment says now that the key which signed it is that host's, and
+    /// it is fresh.
+    pub fn check(
+        signed: &Signed,
+        by: (&Policy, Option<&EnrolledHost>),
+        instance: &InstanceId,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let stated: Self = host_word::hear(signed, by, instance, now)?;
         for (field, name) in [("account", &stated.connection.account), ("source", &stated.connection.source)] {
             if name.len() > LONGEST_NAME || name.chars().any(deceives) {
                 return Err(Refusal::Malformed { what: format!("{field}: a name of at most {LONGEST_NAME} bytes") });
@@ -97,9 +103,15 @@ impl Use {
         }
         Ok(stated)
     }
+
+    /// As it is shown.
+    pub fn seen(&self) -> Seen {
+        let Connection { account, source, began, ended, .. } = self.connection.clone();
+        Seen { host: self.host.clone(), account, source, began, ended }
+    }
 }
 
-/// A certificate that one of our CAs signed.
+/// A certificate that one of our CAs signed, those that were retired included.
 #[derive(Debug)]
 pub struct Ours {
     certificate: Certificate,
@@ -110,15 +122,15 @@ pub struct Ours {
 
 impl Ours {
     /// Reads it in its one-line form.
-    pub fn read(line: &str, trust: &Trust) -> Result<Self, Refusal> {
+    pub fn read(line: &str, chain: &Chain) -> Result<Self, Refusal> {
         let certificate = Certificate::from_openssh(line).ok();
         let blob = certificate.as_ref().and_then(|certificate| certificate.to_bytes().ok());
         let (Some(certificate), Some(blob)) = (certificate, blob) else {
             return Err(Refusal::Malformed { what: "certificate: it cannot be read".to_owned() });
         };
-        let by = |cas: &[PublicKey]| cas.iter().any(|ca| ca.data() == certificate.signature_key());
-        let emergency = by(&trust.break_glass_ca);
-        if !(emergency || by(&trust.user_ca)) || certificate.verify_signature().is_err() {
+        let by = |role| chain.every(role).any(|ca| ca.data() == certificate.signature_key());
+        let emergency = by(CaRole::BreakGlass);
+        if !(emergency || by(CaRole::User)) || certificate.verify_signature().is_err() {
             return Err(Refusal::ForeignCertificate);
         }
         Ok(Self { certificate, blob, emergency })

@@ -7,16 +7,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::client::state;
-use crate::domain::names::Principal;
+use crate::client::published;
+use crate::domain::names::{HostName, Principal};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
-use crate::domain::verify::Signed;
 
+use super::certificate;
 use super::config::HostConfig;
+use super::first_line::pam_runs;
 use super::layout::Layout;
 use super::manifest::Manifest;
 use super::setup::settings;
+use super::spool::Spool;
 use super::sshd::{Sshd, ended, last_line};
 use super::{sshd_config, version};
 
@@ -28,6 +30,8 @@ const CLOCK_GOOD: u64 = 5;
 const CLOCK_BAD: u64 = 60;
 /// `host sync` sets the time of the list when the service says that there is no newer one: all the time. In seconds.
 const KRL_GOOD: i64 = 3600;
+/// `host sync` tells what certificates were used for within seconds. In seconds.
+const TOLD_WITHIN: i64 = 3600;
 
 /// Looks at all of it. `ahead` is the service's time less this machine's in seconds, or why that is not known.
 pub fn check(layout: &Layout, sshd: &Sshd, ahead: Result<i64, String>, now: Timestamp) -> Vec<Finding> {
@@ -42,7 +46,8 @@ pub fn check(layout: &Layout, sshd: &Sshd, ahead: Result<i64, String>, now: Time
     found.extend([check.trust(), check.krl(), check.krl_age(now)]);
     found.extend(check.principals());
     found.extend(check.settings());
-    found.extend([clock(ahead), check.session()]);
+    found.extend(check.certificate(now));
+    found.extend([clock(ahead), check.session(), check.uses(now)]);
     found.extend(check.sync());
     found.extend(check.version());
     found
@@ -135,9 +140,33 @@ impl Check<'_> {
     }
 
     fn trust_document(&self) -> io::Result<Trust> {
-        let text = state::trust_at(&self.layout.trust())?.ok_or(io::ErrorKind::NotFound)?;
-        let signed = Signed::try_from(&text).map_err(io::Error::other)?;
+        let signed = published::at(&self.layout.trust())?.ok_or(io::ErrorKind::NotFound)?;
         Trust::first_contact(&signed).map_err(io::Error::other)
+    }
+
+    /// The host's own certificate, where it is to have one, is the service's, sshd shows it, and it is renewed in time.
+    fn certificate(&self, now: Timestamp) -> Option<Finding> {
+        let path = self.layout.host_certificate();
+        let (certified, trust) =
+            (HostConfig::load(&self.layout.folder()).ok()?.certificate?, self.trust_document().ok()?);
+        let error = |found: String, mend: &str| Finding::error("certificate", path.display(), found, mend);
+        let held = match certificate::held(&path, &certified, &trust) {
+            Ok(held) => held,
+            Err(why) => return Some(error(why, "ssh-jit host enrol")),
+        };
+        let names: Vec<&str> = held.names.iter().map(HostName::as_str).collect();
+        let days = held.valid_before.since(now).div_euclid(86_400);
+        let found = format!("{}: {days} days are left of it", names.join(" "));
+        let mend = "have host sync run: its log says what keeps it from a new one";
+        Some(if !(held.valid_after..held.valid_before).contains(&now) {
+            error(format!("it counts from {} until {}", held.valid_after, held.valid_before), mend)
+        } else if certificate::is_due(&held, now) {
+            Finding::warning("certificate", path.display(), found, mend)
+        } else if self.layout.unread().exists() {
+            Finding::warning("certificate", path.display(), "sshd may not have read it", "ssh-jit host sync --once")
+        } else {
+            Finding::ok("certificate", path.display(), found)
+        })
     }
 
     /// sshd can read the list of what is revoked, and our CAs are not on it.
@@ -230,27 +259,43 @@ impl Check<'_> {
         if settings.one("ForceCommand") == program {
             return Finding::ok("session", self.layout.sshd_config().display(), "sshd runs it as ForceCommand");
         }
-        let text = fs::read_to_string(&pam).unwrap_or_default();
-        let runs = |line: &&str| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            words.first() == Some(&"session") && words.contains(&program.as_str())
-        };
-        match (text.lines().find(runs), settings.yes("UsePAM"), Path::new(&program).is_file()) {
-            (Some(_), true, true) => Finding::ok("session", pam.display(), "PAM runs it when a session opens"),
-            (Some(_), true, false) => Finding::error(
+        let runs = pam_runs(self.layout, Path::new(&program));
+        match (runs, settings.yes("UsePAM"), Path::new(&program).is_file()) {
+            (true, true, true) => Finding::ok("session", pam.display(), "PAM runs it when a session opens"),
+            (true, true, false) => Finding::error(
                 "session",
                 program,
                 "PAM is to run it, and it is not there",
                 "install it, or take PAM's line out",
             ),
-            (Some(_), false, _) => Finding::warning("session", pam.display(), "UsePAM is no", "UsePAM yes"),
-            (None, ..) => Finding::warning(
+            (true, false, _) => Finding::warning("session", pam.display(), "UsePAM is no", "UsePAM yes"),
+            (false, ..) => Finding::warning(
                 "session",
                 pam.display(),
                 "sessions live on when their certificates end, and broken glass may be longer than 15 min",
-                format!("session required pam_exec.so quiet stdout {program}, as the first session line"),
+                "ssh-jit host setup --pam",
             ),
         }
+    }
+
+    /// The service hears what certificates are used for.
+    fn uses(&self, now: Timestamp) -> Finding {
+        let spool = self.layout.sessions();
+        let folder = spool.display().to_string();
+        let held = match Spool::at(&spool).held() {
+            Ok(held) => held,
+            Err(e) => return Finding::warning("uses", &folder, e, "have root alone read and write it"),
+        };
+        let age = held.since.map_or(0, |since| now.since(since));
+        if held.dropped > 0 {
+            let found = format!("{} were dropped: the service never hears of them", held.dropped);
+            return Finding::warning("uses", &folder, found, format!("look why, then rm {folder}/dropped"));
+        }
+        if age > TOLD_WITHIN {
+            let found = format!("{} wait to be told, the oldest for {} min", held.waiting, age / 60);
+            return Finding::warning("uses", &folder, found, "ssh-jit host report says why");
+        }
+        Finding::ok("uses", folder, format!("{} wait to be told", held.waiting))
     }
 
     fn sync(&self) -> Option<Finding> {

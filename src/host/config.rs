@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::names::InstanceId;
+use crate::domain::names::{HostName, InstanceId};
 use crate::files;
 
 /// The file's name in the host's folder.
 pub const FILE: &str = "host.toml";
+/// The host key that signs, where none is named.
+const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 /// The file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,25 @@ pub struct HostConfig {
     /// The only CAs that are believed to certify the service, in PEM, instead of this machine's. Relative to the folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<PathBuf>,
+    /// What the policy calls this host: as that it says how far it is, and what certificates were used for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<HostName>,
+    /// The private half of the SSH host key that the policy has for it, where it is another than the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<PathBuf>,
+    /// What the host is certified as, where it has a certificate of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certified>,
+}
+
+/// A host that the service certifies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certified {
+    /// Its name.
+    pub host: HostName,
+    /// Its SSH host key, the private half.
+    pub key: PathBuf,
 }
 
 /// A file that cannot be used. Names file, line and field.
@@ -40,6 +61,19 @@ impl HostConfig {
         })?;
         config.ca_certificate = config.ca_certificate.map(|certificate| folder.join(certificate));
         Ok(config)
+    }
+
+    /// The name, which a file that was written by hand may lack; `folder` is where it lies.
+    pub(super) fn name(&self, folder: &Path) -> Result<&HostName, BadConfig> {
+        let path = folder.join(FILE);
+        self.name
+            .as_ref()
+            .ok_or_else(|| BadConfig(format!("{}: name is missing: what the policy calls this host", path.display())))
+    }
+
+    /// The host key that signs.
+    pub(super) fn host_key(&self) -> &Path {
+        self.host_key.as_deref().unwrap_or(Path::new(HOST_KEY))
     }
 }
 
@@ -64,6 +98,11 @@ mod tests {
         );
         let config = load(&format!("{good}ca_certificate = \"ca.pem\"\n")).unwrap();
         assert_eq!(config.ca_certificate, Some(dir.path().join("ca.pem")));
+        let unnamed = config.name(dir.path()).unwrap_err().to_string();
+        assert!(unnamed.contains("host.toml: name is missing"), "{unnamed}");
+        assert_eq!(config.host_key(), Path::new(HOST_KEY));
+        let config = load(&format!("{good}name = \"db1\"\nhost_key = \"/etc/key\"\n")).unwrap();
+        assert_eq!((config.name(dir.path()).unwrap().as_str(), config.host_key()), ("db1", Path::new("/etc/key")));
         let wrong = load(&format!("{good}key = 1\n")).unwrap_err();
         assert!(wrong.contains("host.toml: line 3: unknown field `key`"), "{wrong}");
         assert!(load("server = \"https://ca.example\"\n").unwrap_err().contains("missing field `instance`"));

@@ -78,6 +78,23 @@ pub enum HostError {
     /// sshd's configuration still names files that are to be removed.
     #[error("sshd still uses {0}, so nothing more is taken back: without it nobody could log in by key")]
     StillUsed(PathBuf),
+    /// The certificate that sshd is to show is gone.
+    #[error("{0} is not there: sshd would show no certificate")]
+    Uncertified(PathBuf),
+    /// Another CA certifies the host's key.
+    #[error("{0} is there already: sshd shows one certificate for a key, and this would take its place")]
+    Certified(PathBuf),
+    /// PAM would not run what ends sessions.
+    #[error("PAM cannot be had to end sessions: {0}")]
+    NoPam(String),
+    /// PAM still runs what is to be removed.
+    #[error("{pam} still runs {program}, so nothing more is taken back: without it nobody could log in")]
+    PamRuns {
+        /// PAM's file.
+        pam: PathBuf,
+        /// The program.
+        program: PathBuf,
+    },
     /// Nothing was set up.
     #[error("{0} is not there: this host is not set up")]
     NotSetUp(PathBuf),
@@ -118,6 +135,10 @@ impl HostError {
                 format!("put this at the top of {}, or say --include: Include {}", config.display(), drop_in.display())
             }
             Self::StillUsed(_) => "take it out of sshd's configuration, then run this again".to_owned(),
+            Self::Uncertified(_) => "ssh-jit host enrol".to_owned(),
+            Self::Certified(_) => "move it away if nobody needs it".to_owned(),
+            Self::NoPam(_) => "mend that, or leave --pam out: sessions then live on when certificates end".to_owned(),
+            Self::PamRuns { .. } => "take that line out, then run this again".to_owned(),
             Self::NotSetUp(_) => "ssh-jit host setup --server URL --account ACCOUNT=PRINCIPAL".to_owned(),
             Self::Half { .. } => "ssh-jit host setup --undo".to_owned(),
             Self::Content { .. } | Self::Program { .. } => return None,

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::domain::names::AccountName;
 use crate::files;
 
+use super::certificate;
 use super::error::HostError;
+use super::spool;
 
 /// The paths of a host, each with its root before it.
 #[derive(Debug, Clone)]
@@ -26,6 +28,13 @@ impl Layout {
         let root = root.canonicalize().map_err(|e| HostError::file("read", root, e))?;
         plain(&root)?;
         Ok(Self { root })
+    }
+
+    /// The host whose folder of ours this is.
+    pub fn of_folder(folder: &Path) -> Result<Self, HostError> {
+        let layout = Self::below(folder.ancestors().nth(3).unwrap_or(folder))?;
+        let folder = folder.canonicalize().map_err(|e| HostError::file("read", folder, e))?;
+        if layout.folder() == folder { Ok(layout) } else { Err(HostError::NotSetUp(layout.manifest())) }
     }
 
     /// Whether this is the machine itself.
@@ -73,6 +82,16 @@ impl Layout {
         self.folder().join("revoked.krl")
     }
 
+    /// sshd's HostCertificate.
+    pub fn host_certificate(&self) -> PathBuf {
+        self.folder().join(certificate::FILE)
+    }
+
+    /// It is there while sshd may not have read that.
+    pub fn unread(&self) -> PathBuf {
+        self.folder().join(certificate::UNREAD)
+    }
+
     /// The folder of sshd's AuthorizedPrincipalsFiles.
     pub fn principals(&self) -> PathBuf {
         self.folder().join("principals")
@@ -88,6 +107,11 @@ impl Layout {
         self.folder().join("session")
     }
 
+    /// What the service has not heard of yet.
+    pub fn sessions(&self) -> PathBuf {
+        self.at(spool::FOLDER)
+    }
+
     /// What was written, so that it can be taken back.
     pub fn manifest(&self) -> PathBuf {
         self.folder().join("manifest.json")
@@ -98,7 +122,12 @@ impl Layout {
         self.at("/etc/ssh/sshd_config")
     }
 
-    /// Our part of it.
+    /// What PAM does when somebody comes by sshd.
+    pub fn pam(&self) -> PathBuf {
+        self.at("/etc/pam.d/sshd")
+    }
+
+    /// Our part of sshd's configuration.
     pub fn drop_in(&self) -> PathBuf {
         self.at("/etc/ssh/sshd_config.d/10-ssh-jit.conf")
     }
@@ -120,7 +149,7 @@ impl Layout {
 
     /// What `host sync` replaces.
     pub fn is_kept_by_sync(&self, path: &Path) -> bool {
-        [self.trust(), self.user_ca(), self.krl()].iter().any(|kept| kept == path)
+        [self.trust(), self.user_ca(), self.krl(), self.host_certificate()].iter().any(|kept| kept == path)
     }
 
     /// Refuses a path whose folders others could exchange, or that leads through a link. What is missing counts as

@@ -25,6 +25,9 @@ pub(super) struct Manifest {
     pub(super) folders: BTreeSet<PathBuf>,
     /// Whether our line was put into sshd_config.
     pub(super) include: bool,
+    /// Whether our line was put into PAM's file.
+    #[serde(default)]
+    pub(super) pam: bool,
 }
 
 impl Manifest {
@@ -84,7 +87,7 @@ pub(super) fn account(layout: &Layout, path: &Path) -> Option<AccountName> {
 
 fn is_ours(layout: &Layout, path: &Path) -> bool {
     let fixed = [layout.host_toml(), layout.tls_ca(), layout.trust(), layout.user_ca(), layout.krl(), layout.session()];
-    let elsewhere = [layout.drop_in(), layout.unit(), layout.unit_link()];
+    let elsewhere = [layout.drop_in(), layout.unit(), layout.unit_link(), layout.host_certificate()];
     fixed.iter().chain(&elsewhere).any(|ours| ours == path) || account(layout, path).is_some()
 }
 

@@ -6,19 +6,23 @@
 
 mod accounts;
 mod authorized_keys;
+pub mod certificate;
 mod change;
 pub mod check;
 pub mod config;
 mod error;
 mod finding;
+mod first_line;
 mod layout;
 mod manifest;
 pub mod process;
 pub mod scan;
 pub mod session;
 pub mod setup;
+pub mod spool;
 mod sshd;
 mod sshd_config;
+mod status;
 pub mod sync;
 mod undo;
 pub mod usage;

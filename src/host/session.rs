@@ -16,16 +16,13 @@ use crate::files;
 pub const FOLDER: &str = "/etc/ssh/ssh-jit";
 /// The program that PAM runs, or sshd as its ForceCommand: see [`wrapper`].
 pub const WRAPPER: &str = "/etc/ssh/ssh-jit/session";
-/// The line for `/etc/pam.d/sshd`. It comes before every other `session` line there: `pam_env` can take variables
-/// from a file of the person's, and this program, which runs as root, must not see them.
-pub const PAM_LINE: &str = "session required pam_exec.so quiet stdout /etc/ssh/ssh-jit/session";
 /// The lines for `sshd_config` where PAM is off. A connection that only forwards runs no command, so it is refused.
 pub const WITHOUT_PAM: &str = "ExposeAuthInfo yes\nForceCommand /etc/ssh/ssh-jit/session\nDisableForwarding yes\n";
 
 /// The CAs whose certificates end sessions: what sshd's `TrustedUserCAKeys` names.
 const CA_FILE: &str = "user-ca.pub";
 /// What `ssh-jit ca show --sshd` writes after the key of broken glass.
-const BREAK_GLASS_COMMENT: &str = "ssh-jit-break-glass-ca";
+pub(super) const BREAK_GLASS_COMMENT: &str = "ssh-jit-break-glass-ca";
 /// How the key id of broken glass begins, whichever CA signed it.
 const BREAK_GLASS_KEY_ID: &str = "BREAK-GLASS/";
 
@@ -85,6 +82,12 @@ pub fn wrapper(program: &Path) -> Result<String, SessionError> {
         return Err(SessionError::Program(shown));
     }
     Ok(WRAPPER_TEXT.replace("@PROGRAM@", &shown))
+}
+
+/// The line for `/etc/pam.d/sshd` that has PAM run this program. It comes before every other `session` line there:
+/// `pam_env` can take variables from a file of the person's, and the program, which runs as root, must not see them.
+pub fn pam_line(program: &Path) -> String {
+    format!("session required pam_exec.so quiet stdout {}", program.display())
 }
 
 /// What the helper says on standard output when the login may go on.

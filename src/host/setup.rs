@@ -10,11 +10,13 @@ use crate::domain::names::{AccountName, HostName, Principal, PrincipalName};
 use crate::domain::trust::Trust;
 
 use super::change;
-use super::config::HostConfig;
+use super::config::{Certified, HostConfig};
+use super::first_line::{FirstLine, check_pam, pam_runs};
 use super::layout::plain;
 use super::manifest::{Manifest, digest};
 use super::session::wrapper;
 use super::sshd::{ended, last_line, systemctl};
+use super::sync::user_ca;
 use super::{sshd_config, version};
 
 pub use super::change::{Change, Node};
@@ -36,10 +38,14 @@ pub struct Wanted {
     pub trust: Trust,
     /// What the policy calls this host; what was said before, or else its own name, where it is not given.
     pub name: Option<HostName>,
+    /// What the host is certified as; its certificate is there then.
+    pub certificate: Option<Certified>,
     /// Who is let into which account. Those that were opened before stay.
     pub accounts: BTreeMap<AccountName, BTreeSet<PrincipalName>>,
     /// Put an Include into sshd_config where none leads to the drop-in.
     pub include: bool,
+    /// Have PAM end sessions with their certificates.
+    pub pam: bool,
     /// Replace files of ours that somebody changed.
     pub force: bool,
     /// The whole path of `ssh-jit`, for systemd.
@@ -81,11 +87,6 @@ pub(super) fn settings(layout: &Layout) -> [(&'static str, String); 4] {
     ]
 }
 
-/// The line that leads to the drop-in.
-pub(super) fn include_line(layout: &Layout) -> String {
-    format!("Include {}\n", layout.drop_in().display())
-}
-
 impl Setup {
     /// Finds out what has to be changed. Refuses where anything would be lost or not come into force.
     pub fn plan(layout: &Layout, sshd: &Sshd, wanted: &Wanted) -> Result<Self, HostError> {
@@ -109,9 +110,13 @@ impl Setup {
         if !include && !is_read {
             return Err(HostError::NotIncluded { drop_in: layout.drop_in(), config: layout.sshd_config() });
         }
+        let pam = known.as_ref().is_some_and(|known| known.pam) || wanted.pam && !pam_runs(layout, &layout.session());
+        if pam {
+            check_pam(layout, before.yes("UsePAM"))?;
+        }
         let mut changes = Plan { layout, known: known.as_ref(), force: wanted.force, files: Vec::new() };
         changes.files(wanted, &name)?;
-        let changes = changes.changes(name.clone(), include)?;
+        let changes = changes.changes(name.clone(), include, pam)?;
         let lacks = version::lacks(&sshd.version()?);
         let left = left(&before);
         Ok(Self { layout: layout.clone(), sshd: sshd.clone(), name, accounts, changes, left, lacks })
@@ -120,8 +125,14 @@ impl Setup {
     /// Makes the changes, sees that sshd takes them, and has it read them. At the first thing that fails all of it is
     /// taken back.
     pub fn apply(&self, reload: bool) -> Result<Done, HostError> {
-        change::apply(&self.changes)?;
+        let (others, pam): (Vec<_>, Vec<_>) =
+            self.changes.iter().cloned().partition(|change| change.path != self.layout.pam());
+        change::apply(&others)?;
         self.in_force().map_err(|error| change::back(&self.changes, error))?;
+        if !pam.is_empty() {
+            let put = self.keeps_nobody_out().and_then(|()| change::apply(&pam));
+            put.map_err(|error| change::back(&self.changes, error))?;
+        }
         let reloaded = self.reload(reload).map_err(|error| {
             let error = change::back(&self.changes, error);
             // It may have read what is gone again, and without its RevokedKeys it would take no key at all.
@@ -137,6 +148,15 @@ impl Setup {
             return Ok(None);
         }
         self.sshd.reload(&self.layout, &self.sshd.settings(None)?).map(Some)
+    }
+
+    /// What PAM is to run admits those who come without a certificate: before anybody's login depends on it.
+    fn keeps_nobody_out(&self) -> Result<(), HostError> {
+        let program = self.layout.session();
+        let failed = |said| HostError::Program { program: program.display().to_string(), said };
+        let output = ended(Command::new(&program).env_clear().env("PAM_TYPE", "open_session"));
+        let output = output.map_err(|e| failed(e.to_string()))?;
+        if output.status.success() { Ok(()) } else { Err(failed(last_line(&output))) }
     }
 
     /// Sees that sshd would start, and that what it makes of its configuration is ours, for each account.
@@ -193,6 +213,12 @@ fn left(found: &super::sshd::Settings) -> Vec<String> {
     left
 }
 
+/// What the policy calls a host that is set up.
+pub fn name_of(layout: &Layout) -> Result<HostName, HostError> {
+    let known = Manifest::load(layout)?;
+    known.map(|known| known.name).ok_or_else(|| HostError::NotSetUp(layout.manifest()))
+}
+
 fn own_name(layout: &Layout) -> Result<HostName, HostError> {
     let path = layout.at("/etc/hostname");
     let text = fs::read_to_string(&path).map_err(|e| HostError::file("read", &path, e))?;
@@ -211,7 +237,7 @@ struct Plan<'a> {
 impl Plan<'_> {
     fn files(&mut self, wanted: &Wanted, name: &HostName) -> Result<(), HostError> {
         let layout = self.layout;
-        self.wants(layout.host_toml(), Node::public(host_toml(layout, wanted)?));
+        self.wants(layout.host_toml(), Node::public(host_toml(layout, wanted, name)?));
         if let Some(pem) = &wanted.tls_ca {
             self.wants(layout.tls_ca(), Node::public(pem.clone()));
         }
@@ -236,7 +262,12 @@ impl Plan<'_> {
             self.wants(layout.unit(), Node::public(unit(layout, &wanted.program)));
             self.wants(layout.unit_link(), Node::Link(layout.unit()));
         }
-        self.wants(layout.drop_in(), Node::public(drop_in(layout)));
+        if wanted.certificate.is_some() {
+            let path = layout.host_certificate();
+            let held = Node::at(&path)?.ok_or_else(|| HostError::Uncertified(path.clone()))?;
+            self.wants(path, held);
+        }
+        self.wants(layout.drop_in(), Node::public(drop_in(layout, wanted.certificate.is_some())));
         Ok(())
     }
 
@@ -245,15 +276,16 @@ impl Plan<'_> {
     }
 
     /// Folders, manifest, files, and last what has sshd read them.
-    fn changes(&self, name: HostName, include: bool) -> Result<Vec<Change>, HostError> {
+    fn changes(&self, name: HostName, include: bool, pam: bool) -> Result<Vec<Change>, HostError> {
         let layout = self.layout;
         let mut manifest = self.known.cloned().unwrap_or_else(|| Manifest {
             name: name.clone(),
             files: BTreeMap::new(),
             folders: BTreeSet::new(),
             include,
+            pam,
         });
-        (manifest.name, manifest.include) = (name, include);
+        (manifest.name, manifest.include, manifest.pam) = (name, include, pam);
         for (path, node) in &self.files {
             self.record(&mut manifest, path, node)?;
         }
@@ -265,7 +297,9 @@ impl Plan<'_> {
             wanted.extend(missing.into_iter().filter(|folder| !wanted.contains(folder)).collect::<Vec<_>>());
             wanted.push((path.clone(), node.clone()));
         }
-        wanted.extend(include.then(|| with_include(layout)).transpose()?);
+        for (ours, wants) in [(FirstLine::include(layout), include), (FirstLine::pam(layout), pam)] {
+            wanted.extend(wants.then(|| ours.added(layout)).transpose()?);
+        }
         let changes = wanted.into_iter().map(|(path, node)| Change::to(path, Some(node)));
         changes.filter_map(Result::transpose).collect()
     }
@@ -296,20 +330,17 @@ impl Plan<'_> {
     }
 }
 
-fn host_toml(layout: &Layout, wanted: &Wanted) -> Result<String, HostError> {
+fn host_toml(layout: &Layout, wanted: &Wanted, name: &HostName) -> Result<String, HostError> {
     let text = HostConfig {
         server: wanted.server.clone(),
         instance: wanted.trust.instance.clone(),
         ca_certificate: wanted.tls_ca.as_ref().map(|_| layout.tls_ca()),
+        name: Some(name.clone()),
+        host_key: host_key(layout),
+        certificate: wanted.certificate.clone(),
     };
     let bad = |e: toml::ser::Error| HostError::Content { path: layout.host_toml(), why: e.to_string() };
     toml::to_string(&text).map_err(bad)
-}
-
-/// sshd's TrustedUserCAKeys. What opens a session tells broken glass by the comment.
-pub(super) fn user_ca(trust: &Trust) -> String {
-    let user = trust.user_ca.iter().map(|key| format!("{key} ssh-jit-user-ca\n"));
-    user.chain(trust.break_glass_ca.iter().map(|key| format!("{key} ssh-jit-break-glass-ca\n"))).collect()
 }
 
 fn empty_krl() -> Result<Vec<u8>, HostError> {
@@ -324,11 +355,19 @@ fn empty_krl() -> Result<Vec<u8>, HostError> {
     }
 }
 
-fn drop_in(layout: &Layout) -> String {
+fn drop_in(layout: &Layout, certified: bool) -> String {
     let mut text = String::from("# Written by ssh-jit host setup; ssh-jit host setup --undo takes it back.\n");
     text.extend(settings(layout).iter().map(|(keyword, value)| format!("{keyword} {value}\n")));
-    text.extend(host_certificates(layout).iter().map(|path| format!("HostCertificate {}\n", path.display())));
+    let ours = certified.then(|| layout.host_certificate());
+    let certificates = host_certificates(layout).into_iter().chain(ours);
+    text.extend(certificates.map(|path| format!("HostCertificate {}\n", path.display())));
     text
+}
+
+/// The host key that says what certificates were used for.
+fn host_key(layout: &Layout) -> Option<PathBuf> {
+    let paths = ["ed25519", "ecdsa", "rsa"].map(|kind| layout.at(format!("/etc/ssh/ssh_host_{kind}_key")));
+    paths.into_iter().find(|path| path.is_file())
 }
 
 /// Those that lie beside the host's keys, as OpenSSH names them.
@@ -345,17 +384,8 @@ fn unit(layout: &Layout, program: &Path) -> String {
          [Unit]\nDescription=ssh-jit: trusted CAs and revoked certificates\n\
          Wants=network-online.target\nAfter=network-online.target\n\n\
          [Service]\nExecStart={program} host sync --folder {folder}\nRestart=always\nRestartSec=5\n\
-         NoNewPrivileges=yes\nPrivateTmp=yes\nProtectHome=yes\nProtectSystem=strict\nReadWritePaths={folder}\n\n\
+         NoNewPrivileges=yes\nPrivateTmp=yes\nProtectHome=yes\nProtectSystem=strict\nReadWritePaths={folder}\n\
+         StateDirectory=ssh-jit\nStateDirectoryMode=0700\n\n\
          [Install]\nWantedBy=multi-user.target\n"
     )
-}
-
-/// sshd_config with our line at its top, where nothing comes before it and no Match holds.
-fn with_include(layout: &Layout) -> Result<(PathBuf, Node), HostError> {
-    let (path, line) = (layout.sshd_config(), include_line(layout));
-    layout.check_folders(&path)?;
-    let Some(Node::File { content, mode }) = Node::at(&path)? else { return Err(HostError::Foreign(path)) };
-    let has = content.starts_with(line.as_bytes());
-    let content = if has { content } else { [line.as_bytes(), &content].concat() };
-    Ok((path, Node::File { content, mode }))
 }

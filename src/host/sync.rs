@@ -2,6 +2,7 @@
 //! certificates it takes (`TrustedUserCAKeys`). A file is replaced whole, by something newer that a pinned key signed,
 //! or left as it is: without a list sshd lets nobody in, and with an older one it lets in whom it must not.
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -9,16 +10,19 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::client::api::{Api, ApiError};
-use crate::client::published;
+use crate::client::published::{self, Unfollowed};
 use crate::domain::digest::Digest;
 use crate::domain::krl::{self, BadKrl, Header};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
-use crate::domain::trust::Trust;
+use crate::domain::trust::{Chain, Trust};
 use crate::domain::verify::Signed;
 use crate::files;
 
+use super::certificate::{CertificateError, Own, Renewal};
 use super::config::{BadConfig, HostConfig};
+use super::session::BREAK_GLASS_COMMENT;
+use super::status;
 
 /// The list of revoked certificates and keys. It was last confirmed to be the newest when it was last modified.
 pub const KRL: &str = "revoked.krl";
@@ -33,6 +37,10 @@ const WAIT: Duration = Duration::from_secs(25);
 const SOON: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// So often it is asked whether the host's certificate is to be renewed.
+const RENEW_EVERY: Duration = Duration::from_mins(10);
+/// So often the service hears how far this host is, though nothing changed.
+const SAID_EVERY: Duration = Duration::from_mins(10);
 /// No file here is longer.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
@@ -42,6 +50,8 @@ pub struct Sync {
     folder: PathBuf,
     config: HostConfig,
     api: Api,
+    /// What the service was told last: the numbers of trust document and list, and when.
+    said: Cell<Option<(u64, u64, Instant)>>,
 }
 
 /// What one look at the service came to.
@@ -53,6 +63,8 @@ pub struct Look {
     pub new_list: bool,
     /// Whether the CAs changed.
     pub new_cas: bool,
+    /// Why the service was not told how far this host is, where it was to be.
+    pub untold: Option<String>,
 }
 
 /// What a host has.
@@ -113,6 +125,9 @@ pub enum SyncError {
         /// The number of the one that is here.
         here: u64,
     },
+    /// The host's own certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// There is no list yet.
     #[error("{0}: there is no list of revoked certificates yet")]
     Never(PathBuf),
@@ -123,15 +138,26 @@ impl Sync {
     pub fn open(folder: &Path) -> Result<Self, SyncError> {
         let config = HostConfig::load(folder)?;
         let api = Api::new(&config.server, config.ca_certificate.as_deref())?;
-        Ok(Self { folder: folder.to_owned(), config, api })
+        Ok(Self { folder: folder.to_owned(), config, api, said: Cell::new(None) })
     }
 
     /// Looks for ever, and `tell`s what each look came to, and how many in a row came to nothing. A revocation arrives
-    /// the moment it is made. Where something on the way does not let questions wait, it asks again and again.
-    pub fn follow(&self, now: impl Fn() -> Timestamp, mut tell: impl FnMut(Result<Look, SyncError>, u32)) -> ! {
+    /// the moment it is made. Where something on the way does not let questions wait, it asks again and again. Now and
+    /// then it sees to the host's certificate, too.
+    pub fn follow(
+        &self,
+        now: impl Fn() -> Timestamp,
+        mut tell: impl FnMut(Result<Look, SyncError>, u32),
+        mut tell_renewal: impl FnMut(Result<Renewal, SyncError>),
+    ) -> ! {
         let (mut failures, mut wait) = (0, Duration::ZERO);
+        let mut renewed: Option<Instant> = None;
         loop {
             let begun = Instant::now();
+            if renewed.is_none_or(|at| at.elapsed() >= RENEW_EVERY) {
+                renewed = Some(begun);
+                self.renew().transpose().into_iter().for_each(&mut tell_renewal);
+            }
             let outcome = self.look(wait, &now);
             (failures, wait) = if outcome.is_ok() { (0, WAIT) } else { (failures + 1, Duration::ZERO) };
             let idle = outcome.as_ref().is_ok_and(|look| !look.new_list) && begun.elapsed() < SOON;
@@ -144,7 +170,6 @@ impl Sync {
 
     /// Looks once. Waits so long for a list other than the one that is here.
     pub fn look(&self, wait: Duration, now: impl Fn() -> Timestamp) -> Result<Look, SyncError> {
-        files::check_own_folder(&self.folder).map_err(|error| self.blame("", error))?;
         let trust = self.newest_trust()?;
         let new_cas = self.write_cas(&trust)?;
         let here = self.read(KRL).ok().flatten().and_then(|bytes| Some((Header::read(&bytes).ok()?, bytes)));
@@ -156,7 +181,28 @@ impl Sync {
             None => here.unwrap_or_default(),
         };
         self.confirm(now()).map_err(|error| self.blame(KRL, error))?;
-        Ok(Look { number, new_list: signed.is_some(), new_cas })
+        let untold = self.tell(trust.number, number).err().map(|error| error.to_string());
+        Ok(Look { number, new_list: signed.is_some(), new_cas, untold })
+    }
+
+    /// Tells the service how far this host is, when that changed or it is a while ago. A host that cannot goes on.
+    fn tell(&self, trust: u64, krl: u64) -> Result<(), status::Untold> {
+        let same = |(t, k, at): (u64, u64, Instant)| (t, k) == (trust, krl) && at.elapsed() < SAID_EVERY;
+        let Some(name) = self.config.name.as_ref().filter(|_| !self.said.get().is_some_and(same)) else {
+            return Ok(());
+        };
+        status::tell(&self.config, name, &self.api, (trust, krl))?;
+        self.said.set(Some((trust, krl, Instant::now())));
+        Ok(())
+    }
+
+    /// Sees to the host's own certificate, where it has one, by the service's time: this machine's may be wrong.
+    pub fn renew(&self) -> Result<Option<Renewal>, SyncError> {
+        let Some(certified) = &self.config.certificate else { return Ok(None) };
+        let trust = self.newest_trust()?;
+        let (_, now) = self.api.time()?;
+        let own = Own { folder: &self.folder, certified, api: &self.api, trust: &trust };
+        Ok(Some(own.renew(now)?))
     }
 
     /// What is here, without asking anybody.
@@ -170,7 +216,7 @@ impl Sync {
             number: header.number,
             generated: header.generated,
             confirmed: Timestamp::from_unix(i64::try_from(confirmed).unwrap_or(i64::MAX)),
-            trust: self.pinned()?.map_or(0, |trust| trust.number),
+            trust: self.pinned()?.map_or(0, |chain| chain.newest().number),
         })
     }
 
@@ -197,29 +243,27 @@ impl Sync {
     /// The pinned trust document, or the newer one that it vouches for, which is then pinned in its place. The first is
     /// believed for the instance that the configuration names.
     fn newest_trust(&self) -> Result<Trust, SyncError> {
+        files::check_own_folder(&self.folder).map_err(|error| self.blame("", error))?;
         let (instance, number) = self.api.instance()?;
         self.is_ours(&instance.to_string())?;
         let pinned = self.pinned()?;
-        if let Some(trust) = pinned.as_ref().filter(|trust| trust.number >= number) {
-            return Ok(trust.clone());
+        if let Some(chain) = pinned.as_ref().filter(|chain| chain.newest().number >= number) {
+            return Ok(chain.newest().clone());
         }
-        let signed = self.api.trust()?;
-        let next = match &pinned {
-            Some(trust) => trust.successor(&signed),
-            None => Trust::first_contact(&signed),
-        };
-        let next = next.map_err(SyncError::Trust)?;
-        self.is_ours(&next.instance.to_string())?;
-        self.write(TRUST, &published::to_json(&signed))?;
-        Ok(next)
+        let next = self.api.follow(pinned).map_err(|error| match error {
+            Unfollowed::Api(error) => SyncError::Api(error),
+            Unfollowed::Refused(refusal) => SyncError::Trust(refusal),
+        })?;
+        self.is_ours(&next.newest().instance.to_string())?;
+        self.write(TRUST, &published::to_json(next.signed()))?;
+        Ok(next.newest().clone())
     }
 
-    fn pinned(&self) -> Result<Option<Trust>, SyncError> {
+    fn pinned(&self) -> Result<Option<Chain>, SyncError> {
         let Some(bytes) = self.read(TRUST)? else { return Ok(None) };
-        let trust = published::from_json(&bytes).and_then(|signed| Trust::first_contact(&signed));
-        let trust = trust.map_err(SyncError::Trust)?;
-        self.is_ours(&trust.instance.to_string())?;
-        Ok(Some(trust))
+        let chain = published::from_json(&bytes).and_then(Chain::first_contact).map_err(SyncError::Trust)?;
+        self.is_ours(&chain.newest().instance.to_string())?;
+        Ok(Some(chain))
     }
 
     fn is_ours(&self, instance: &str) -> Result<(), SyncError> {
@@ -231,7 +275,7 @@ impl Sync {
 
     /// Gives whether the CAs changed.
     fn write_cas(&self, trust: &Trust) -> Result<bool, SyncError> {
-        let text = cas(trust);
+        let text = user_ca(trust);
         if self.read(CAS).ok().flatten().is_some_and(|here| here == text.as_bytes()) {
             return Ok(false);
         }
@@ -260,12 +304,12 @@ impl Sync {
 }
 
 /// Longer after each attempt that came to nothing.
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
 }
 
-/// The lines of sshd's `TrustedUserCAKeys`.
-fn cas(trust: &Trust) -> String {
+/// The lines of sshd's `TrustedUserCAKeys`. What opens a session tells broken glass by the comment.
+pub(super) fn user_ca(trust: &Trust) -> String {
     let users = trust.user_ca.iter().map(|key| format!("{key} ssh-jit-user-ca\n"));
-    users.chain(trust.break_glass_ca.iter().map(|key| format!("{key} ssh-jit-break-glass-ca\n"))).collect()
+    users.chain(trust.break_glass_ca.iter().map(|key| format!("{key} {BREAK_GLASS_COMMENT}\n"))).collect()
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::files;
 
-use super::change::{self, Change, Node};
+use super::change::{self, Change};
 use super::error::HostError;
+use super::first_line::{FirstLine, pam_runs};
 use super::layout::{Layout, UNIT};
 use super::manifest::Manifest;
-use super::setup::include_line;
 use super::sshd::{Reloaded, Sshd, systemctl};
 
 /// What is to be taken back. Nothing is yet.
@@ -33,7 +33,9 @@ impl Undo {
     pub fn plan(layout: &Layout, sshd: &Sshd, force: bool) -> Result<Self, HostError> {
         let manifest = Manifest::load(layout)?.ok_or_else(|| HostError::NotSetUp(layout.manifest()))?;
         let (mut changed, mut lines, mut rest) = (Vec::new(), Vec::new(), Vec::new());
-        lines.extend(without_include(layout, &manifest)?);
+        for (ours, wrote) in [(FirstLine::include(layout), manifest.include), (FirstLine::pam(layout), manifest.pam)] {
+            lines.extend(if wrote { ours.removed()? } else { None });
+        }
         for path in manifest.files.keys().rev() {
             layout.check_folders(path)?;
             let Some(change) = Change::to(path.clone(), None)? else { continue };
@@ -45,9 +47,10 @@ impl Undo {
         if !changed.is_empty() && !force {
             return Err(HostError::Changed(changed));
         }
-        for path in manifest.files.keys().chain([&layout.manifest(), &layout.sshd_config()]) {
+        for path in manifest.files.keys().chain([&layout.manifest(), &layout.sshd_config(), &layout.pam()]) {
             rest.extend(leftovers(path)?);
         }
+        rest.extend(Change::to(layout.unread(), None)?);
         // The last: as long as it is there, this can be run again.
         rest.extend(Change::to(layout.manifest(), None)?);
         let removed = lines.iter().chain(&rest).filter(|change| change.after.is_none());
@@ -90,6 +93,10 @@ impl Undo {
     /// Somebody may have copied our lines to where they stay.
     fn unused(&self) -> Result<(), HostError> {
         self.sshd.test()?;
+        let (pam, program) = (self.layout.pam(), self.layout.session());
+        if pam_runs(&self.layout, &program) {
+            return Err(HostError::PamRuns { pam, program });
+        }
         let accounts = self.manifest.accounts(&self.layout);
         for account in [None].into_iter().chain(accounts.iter().map(Some)) {
             if let Some(used) = self.sshd.settings(account)?.names_below(&self.layout.folder()) {
@@ -112,14 +119,4 @@ fn leftovers(path: &Path) -> Result<Vec<Change>, HostError> {
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, HostError> {
     let read = || fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
     read().map_err(|e| HostError::file("read", folder, e))
-}
-
-/// sshd_config without our line, where we put it there.
-fn without_include(layout: &Layout, manifest: &Manifest) -> Result<Option<Change>, HostError> {
-    let (path, ours) = (layout.sshd_config(), include_line(layout));
-    let Some(Node::File { content, mode }) = Node::at(&path)?.filter(|_| manifest.include) else { return Ok(None) };
-    let mut lines: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
-    let Some(at) = lines.iter().position(|line| *line == ours.as_bytes()) else { return Ok(None) };
-    lines.remove(at);
-    Change::to(path, Some(Node::File { content: lines.concat(), mode }))
 }

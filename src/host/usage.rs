@@ -1,34 +1,37 @@
-//! What certificates were used for on this host: remembered in a folder until the service has heard of it, however
-//! long service and network are away.
+//! Tells the service what certificates were used for on this host, as the host's SSH key signs it: however long service
+//! and network are away, what waits is told when they are back.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::client::api::{Api, ApiError};
 use crate::client::identity::{Identity, IdentityError};
 use crate::domain::digest::Digest;
-use crate::domain::names::{HostName, InstanceId};
+use crate::domain::names::HostName;
 use crate::domain::statement::Version;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::{Connection, NAMESPACE, Use, UseTag};
 use crate::domain::verify::Signed;
 use crate::files;
 
+use super::config::{BadConfig, HostConfig};
 use super::process::Process;
 use super::session::Admitted;
+use super::spool::Spool;
+use super::sync::pause;
 
-/// Where connections are remembered: root's, mode 0700.
-pub const FOLDER: &str = "/var/lib/ssh-jit/sessions";
-/// No more are, so that a service that stays away fills no disk.
-const MOST: usize = 10_000;
-/// What waits to be sent, and what was about to be.
-const WAITING: &str = "json";
-const TAKEN: &str = "taken";
+/// How often is looked for something to tell: so soon an alarm goes out.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Why nothing was sent, or not everything.
+/// Why nothing was told, or not everything.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
     /// The folder.
     #[error("{}: {reason}", path.display())]
     Folder {
@@ -36,6 +39,14 @@ pub enum UsageError {
         path: PathBuf,
         /// What is wrong with it.
         reason: io::Error,
+    },
+    /// Another service answers than the one that is pinned.
+    #[error("another service answers at {url}: instance {instance}")]
+    OtherInstance {
+        /// The address.
+        url: String,
+        /// Who answers.
+        instance: String,
     },
     /// The host's key does not sign.
     #[error(transparent)]
@@ -58,113 +69,83 @@ pub fn connection(sshd: Process, admitted: &Admitted, account: &str, source: &st
     }
 }
 
-/// Remembers a connection: once when it begins, once more when it has ended.
-pub fn remember(folder: &Path, connection: &Connection) -> io::Result<()> {
-    files::make_private_folder(folder)?;
-    files::check_private_folder(folder)?;
-    if fs::read_dir(folder)?.count() >= MOST {
-        return Err(io::Error::other("it holds too many connections that nobody was told of"));
-    }
-    files::write_private(&file(folder, &connection.session, WAITING), &serde_json::to_vec(connection)?)
+/// A host with its name and key, what it has to tell, and whom.
+#[derive(Debug)]
+pub struct Reporter {
+    spool: Spool,
+    config: HostConfig,
+    name: HostName,
+    api: Api,
 }
 
-/// Tells the service of everything that is remembered, and forgets what it has taken. Gives how much that was.
-pub fn send(
-    folder: &Path,
-    api: &Api,
-    key: &mut Identity,
-    (instance, host, now): (&InstanceId, &HostName, Timestamp),
-) -> Result<usize, UsageError> {
-    let mut sent = 0;
-    for path in taken(folder)? {
-        let blame = |reason: io::Error| UsageError::Folder { path: path.clone(), reason };
-        let bytes = files::read_private(&path).map_err(blame)?;
-        let connection: Connection = serde_json::from_slice(&bytes).map_err(|e| blame(e.into()))?;
-        let (instance, host) = (instance.clone(), host.clone());
-        let stated = Use { v: Version, kind: UseTag::Use, instance, host, connection, at: now };
+impl Reporter {
+    /// Of the host whose folder this is. Nobody is asked yet.
+    pub fn open(folder: &Path, spool: Spool) -> Result<Self, UsageError> {
+        let config = HostConfig::load(folder)?;
+        let name = config.name(folder)?.clone();
+        let api = Api::new(&config.server, config.ca_certificate.as_deref())?;
+        Ok(Self { spool, config, name, api })
+    }
+
+    /// Tells for ever, and `tell`s what came of it, and how many attempts in a row came to nothing.
+    pub fn follow(&self, mut tell: impl FnMut(Result<usize, UsageError>, u32)) -> ! {
+        let mut failures = 0;
+        loop {
+            let outcome = self.report();
+            failures = if outcome.is_ok() { 0 } else { failures + 1 };
+            tell(outcome, failures);
+            sleep(if failures == 0 { LOOK_EVERY } else { pause(failures) });
+        }
+    }
+
+    /// Tells of everything that is remembered, and forgets what the service has taken, or will never take. Gives how
+    /// much it took. Where nothing waits, nobody is asked.
+    pub fn report(&self) -> Result<usize, UsageError> {
+        let waiting = self.spool.take().map_err(|reason| folder_error(self.spool.folder(), reason))?;
+        if waiting.is_empty() {
+            return Ok(0);
+        }
+        let (instance, now) = self.api.time()?;
+        if instance != self.config.instance {
+            let url = self.api.url().to_owned();
+            return Err(UsageError::OtherInstance { url, instance: instance.to_string() });
+        }
+        let no_passphrase = |_: &str| Err(io::Error::other("a host key has none"));
+        let mut key = Identity::open(self.config.host_key(), None, &no_passphrase)?;
+        let (begun, mut told) = (Instant::now(), 0);
+        for path in waiting {
+            // The service's clock counts, whatever this machine's says.
+            let at = now.plus(i64::try_from(begun.elapsed().as_secs()).unwrap_or(i64::MAX));
+            told += usize::from(self.tell(&path, &mut key, at)?);
+        }
+        Ok(told)
+    }
+
+    /// Gives whether the service took it.
+    fn tell(&self, path: &Path, key: &mut Identity, at: Timestamp) -> Result<bool, UsageError> {
+        let blame = |reason| folder_error(path, reason);
+        let bytes = files::read_private(path).map_err(blame)?;
+        let Ok(connection) = serde_json::from_slice(&bytes) else {
+            // Damaged: it must not stand before the others for ever.
+            return self.spool.drop_file(path).map(|()| false).map_err(blame);
+        };
+        let (instance, host) = (self.config.instance.clone(), self.name.clone());
+        let stated = Use { v: Version, kind: UseTag::Use, instance, host, connection, at };
         let bytes = serde_json::to_vec(&stated).map_err(|e| blame(e.into()))?;
         let signature = key.sign(NAMESPACE, &bytes)?;
-        match api.post_only("/v1/uses", &(&Signed::new(bytes, signature)).into()) {
-            // Of a CA that the service no longer has: it would be refused for ever.
-            Err(refused) if refused.code() == Some("foreign-certificate") => {}
-            other => other?,
+        match self.api.post_only("/v1/uses", &(&Signed::new(bytes, signature)).into()) {
+            // Of a CA that the service no longer has, or in words that it never takes.
+            Err(refused) if matches!(refused.code(), Some("foreign-certificate" | "malformed")) => {
+                self.spool.drop_file(path).map(|()| false).map_err(blame)
+            }
+            other => {
+                other?;
+                fs::remove_file(path).map(|()| true).map_err(blame)
+            }
         }
-        fs::remove_file(&path).map_err(blame)?;
-        sent += 1;
     }
-    Ok(sent)
 }
 
-/// What is to be sent, under names that nobody writes to: a connection that ends meanwhile is remembered beside it.
-fn taken(folder: &Path) -> Result<Vec<PathBuf>, UsageError> {
-    let blame = |reason| UsageError::Folder { path: folder.to_owned(), reason };
-    let paths =
-        || -> io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect() };
-    let found = match paths() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(blame)?,
-    };
-    let ends_in = |path: &PathBuf, word: &str| path.extension().is_some_and(|extension| extension == word);
-    // What was taken before and not sent goes first: the end of a connection comes after its begin.
-    let mut taken: Vec<PathBuf> = found.iter().filter(|path| ends_in(path, TAKEN)).cloned().collect();
-    for path in found.iter().filter(|path| ends_in(path, WAITING)) {
-        let target = path.with_extension(TAKEN);
-        if !taken.contains(&target) {
-            fs::rename(path, &target).map_err(blame)?;
-            taken.push(target);
-        }
-    }
-    Ok(taken)
-}
-
-fn file(folder: &Path, session: &Digest, extension: &str) -> PathBuf {
-    let hex: String = session.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    folder.join(hex).with_extension(extension)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn remembered(seed: u8, ended: Option<i64>) -> Connection {
-        Connection {
-            session: Digest::from_bytes([seed; 32]),
-            certificate: "x y".to_owned(),
-            account: "postgres".to_owned(),
-            source: "::1".to_owned(),
-            began: Timestamp::from_unix(1000),
-            ended: ended.map(Timestamp::from_unix),
-        }
-    }
-
-    /// An end that comes while the begin is on its way is not lost with it.
-    #[test]
-    fn an_end_is_remembered_beside_a_begin_that_is_being_sent() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("sessions");
-        assert!(taken(&folder).unwrap().is_empty(), "nobody came yet");
-        remember(&folder, &remembered(1, None)).unwrap();
-        let first = taken(&folder).unwrap();
-        remember(&folder, &remembered(1, Some(1010))).unwrap();
-        assert_eq!(taken(&folder).unwrap(), first, "one after the other");
-        fs::remove_file(&first[0]).unwrap();
-        let second = taken(&folder).unwrap();
-        let read: Connection = serde_json::from_slice(&fs::read(&second[0]).unwrap()).unwrap();
-        assert_eq!(read, remembered(1, Some(1010)));
-    }
-
-    #[test]
-    fn the_memory_is_roots_and_bounded() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("sessions");
-        remember(&folder, &remembered(1, None)).unwrap();
-        for number in 1..MOST {
-            fs::write(folder.join(format!("{number}.taken")), "").unwrap();
-        }
-        assert!(remember(&folder, &remembered(2, None)).is_err());
-        let open = dir.path().join("open");
-        fs::create_dir(&open).unwrap();
-        fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        assert!(remember(&open, &remembered(1, None)).is_err());
-    }
+fn folder_error(path: &Path, reason: io::Error) -> UsageError {
+    UsageError::Folder { path: path.to_owned(), reason }
 }

@@ -16,16 +16,17 @@ use crate::domain::names::{HostName, PersonName, RequestId};
 use crate::domain::passkey::Assertion;
 use crate::domain::refusal::Refusal;
 use crate::domain::statement::{
-    self, Acknowledgement, Approval, Decision, Outcome, Removal, Return, Review, Statement, Withdrawal,
+    self, Acknowledgement, Approval, Decision, Outcome, Removal, Return, Review, Revocation, Statement, Withdrawal,
 };
 use crate::domain::text::{Comment, Reason};
 use crate::domain::time::Seconds;
 use crate::domain::verify::Signed;
 use crate::service::{Choice, Service};
-use crate::wire::Changed;
+use crate::wire::{Changed, RevokedView};
 
 use super::answer::Failure;
 use super::extract::{Body, Reader};
+use super::views;
 
 type On = State<Arc<Service>>;
 type Answer<T> = Result<Json<T>, Failure>;
@@ -122,6 +123,21 @@ pub(super) async fn draft_acknowledgement(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Cut {
+    id: RequestId,
+    reason: Reason,
+}
+
+pub(super) async fn draft_revocation(
+    State(service): On,
+    Reader(caller): Reader,
+    Body(cut): Body<Cut>,
+) -> Answer<Draft> {
+    Ok(Draft::of(&service.draft_revocation(&caller, &cut.id, cut.reason).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Found {
     id: RequestId,
     outcome: Outcome,
@@ -185,6 +201,11 @@ pub(super) async fn give_back(State(service): On, Body(posted): Body<FromBrowser
 pub(super) async fn acknowledge(State(service): On, Body(posted): Body<FromBrowser>) -> Result<StatusCode, Failure> {
     service.acknowledge(posted.signed::<Acknowledgement>(&service).await?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn revoke(State(service): On, Body(posted): Body<FromBrowser>) -> Answer<Vec<RevokedView>> {
+    let revoked = service.revoke(posted.signed::<Revocation>(&service).await?).await?;
+    Ok(Json(revoked.into_iter().map(views::revoked).collect()))
 }
 
 pub(super) async fn review(State(service): On, Body(posted): Body<FromBrowser>) -> Result<StatusCode, Failure> {

@@ -89,6 +89,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Replayed
         | Refusal::WebhookRepeated
         | Refusal::IdTaken
+        | Refusal::HostKeyTaken
         | Refusal::SubjectKeyTaken { .. }
         | Refusal::NotPending { .. }
         | Refusal::NotApproved { .. }
@@ -112,6 +113,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::Duplicate { .. }
         | Refusal::SubjectKeyKind
         | Refusal::EnrolmentTooLong
+        | Refusal::InvitationTooLong
+        | Refusal::OtherInvitation { .. }
         | Refusal::NotSupported { .. }
         | Refusal::OtherRequest
         | Refusal::Wider { .. }
@@ -125,6 +128,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Signature { .. }
         | Refusal::ForeignCertificate
         | Refusal::UnknownHostKey { .. }
+        | Refusal::NotEnrolled { .. }
+        | Refusal::InvitationEnded { .. }
         | Refusal::UnknownKey
         | Refusal::NotTheirKey { .. }
         | Refusal::RevokedKey

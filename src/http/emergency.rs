@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router, middleware};
 
@@ -14,6 +14,7 @@ use crate::wire::{BreakGlassText, Certified, CheckedView, Now, SignedText};
 
 use super::answer::Failure;
 use super::extract::{Body, Peer, Statement};
+use super::handlers::After;
 use super::limits::{LONGEST_BODY, Limits};
 use super::server::{Listening, listen};
 use super::{answer, extract, handlers, views};
@@ -58,6 +59,7 @@ pub fn emergency_router(glass: &Arc<Glass>) -> Router {
     Router::new()
         .route("/v1/now", get(now))
         .route("/v1/trust", get(trust))
+        .route("/v1/trusts", get(trusts))
         .route("/v1/break-glass", post(break_glass))
         .route("/v1/break-glass/check", post(check))
         .fallback(answer::not_found)
@@ -71,7 +73,7 @@ async fn now(State(glass): On) -> Json<Now> {
     let trust = glass.trust();
     Json(Now {
         now: glass.now(),
-        instance: trust.instance.clone(),
+        instance: trust.instance,
         trust: trust.number,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         break_glass: glass.settings().break_glass_url.clone(),
@@ -79,7 +81,11 @@ async fn now(State(glass): On) -> Json<Now> {
 }
 
 async fn trust(State(glass): On) -> Json<SignedText> {
-    Json(glass.signed_trust().into())
+    Json((&glass.signed_trust()).into())
+}
+
+async fn trusts(State(glass): On, Query(After { after }): Query<After>) -> Json<Vec<SignedText>> {
+    Json(glass.trusts_after(after).iter().map(Into::into).collect())
 }
 
 async fn break_glass(

@@ -13,16 +13,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use crate::domain::alarm::Alarm;
 use crate::domain::digest::Digest;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::SshSig;
 
 use crate::domain::verify::Signed;
-use crate::service::{Attempt, Holder, Listing, Service};
+use crate::service::{Attempt, Holder, Listing, Redeemed, Service};
 use crate::wire::{
-    AlarmView, BreakGlassText, Certified, Changed, ChannelView, CheckedView, EmergencyView, EnrolmentText, EventView,
-    FactView, Heard, Noted, Now, PasskeyView, PolicyView, ReceiptView, RequestView, RevokedView, RoleView, SessionView,
-    SignedText, Submitted,
+    BreakGlassText, Certified, CertifiedHost, Changed, ChannelView, CheckedView, EmergencyView, EnrolmentText,
+    EventView, FactView, Heard, HostClaimText, HostView, Noted, Now, PasskeyView, PolicyView, ReceiptView, RequestView,
+    RevokedView, RoleView, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -47,7 +48,19 @@ pub(super) async fn now(State(service): On) -> Json<Now> {
 }
 
 pub(super) async fn trust(State(service): On) -> Json<SignedText> {
-    Json(service.signed_trust().into())
+    Json((&service.signed_trust()).into())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    #[serde(default)]
+    pub(super) after: u64,
+}
+
+/// The trust documents with higher numbers, oldest first: how whoever was away follows.
+pub(super) async fn trusts(State(service): On, Query(After { after }): Query<After>) -> Json<Vec<SignedText>> {
+    Json(service.trusts_after(after).iter().map(Into::into).collect())
 }
 
 #[derive(Deserialize)]
@@ -129,7 +142,7 @@ pub(super) async fn request(State(service): On, Reader(caller): Reader, Named(id
 
 pub(super) async fn receipt(State(service): On, Reader(caller): Reader, Named(id): Named) -> Answer<ReceiptView> {
     let receipt = service.receipt(&caller, &id).await?;
-    Ok(Json(views::receipt(&receipt, service.signed_trust())))
+    Ok(Json(views::receipt(&receipt, &service.signed_trust(), &service.trusts_after(0))))
 }
 
 #[derive(Deserialize)]
@@ -242,8 +255,32 @@ pub(super) async fn used(State(service): On, Statement(signed): Statement) -> An
     Ok(Json(Noted { known: service.note_use(signed).await? }))
 }
 
-pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<AlarmView>> {
-    Ok(Json(service.alarms(&caller).await?.into_iter().map(views::alarm).collect()))
+pub(super) async fn certify_host(State(service): On, Body(posted): Body<HostClaimText>) -> Answer<CertifiedHost> {
+    let claim = (&SignedText { text: posted.text, signature: posted.signature }).try_into()?;
+    let redeemed = posted.redeems.as_ref().map(|redeems| {
+        let by_token = SshSig::from_armor(&redeems.signature).map_err(Refusal::from)?;
+        Ok::<_, Refusal>(Redeemed { invitation: (&redeems.invitation).try_into()?, by_token })
+    });
+    let certified = Box::pin(service.certify_host(claim, redeemed.transpose()?)).await?;
+    Ok(Json(views::certified_host(&certified)))
+}
+
+pub(super) async fn host_status(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {
+    service.note_host_status(signed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn hosts(State(service): On, Reader(caller): Reader) -> Answer<Vec<HostView>> {
+    Ok(Json(service.hosts(&caller).await?.into_iter().map(views::host).collect()))
+}
+
+pub(super) async fn remove_host(State(service): On, Statement(signed): Statement) -> Result<StatusCode, Failure> {
+    service.remove_host(signed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn alarms(State(service): On, Reader(caller): Reader) -> Answer<Vec<Alarm>> {
+    Ok(Json(service.alarms(&caller).await?))
 }
 
 pub(super) async fn facts(State(service): On, Reader(caller): Reader) -> Answer<Vec<FactView>> {

@@ -8,6 +8,7 @@ use askama::Template;
 use askama::filters::Safe;
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::domain::alarm::Alarm;
 use crate::domain::names::{PersonName, RequestId};
 use crate::domain::policy::Duty;
 use crate::domain::time::Timestamp;
@@ -26,6 +27,15 @@ pub(super) struct Frame {
     token: String,
     reads_log: bool,
     untold: Option<Untold>,
+    alarm: Option<Alarmed>,
+}
+
+/// Certificates that the log does not know were used of late.
+struct Alarmed {
+    /// The newest of them.
+    last: Alarm,
+    /// So many there were.
+    count: u64,
 }
 
 /// Channels that do not work: who reads a page cannot rely on others having heard of what it shows.
@@ -64,6 +74,7 @@ impl Frame {
             token: String::new(),
             reads_log: false,
             untold: None,
+            alarm: None,
         }
     }
 
@@ -72,7 +83,7 @@ impl Frame {
         let reads_log = caller.has_any(&[Duty::Auditors, Duty::Admins]);
         let follows = Some(Follows { seen, request: None });
         let (person, token) = (Some(caller.person.clone()), caller.form_token.clone());
-        Self { person, path, now, follows, token, reads_log, untold: None }
+        Self { person, path, now, follows, token, reads_log, untold: None, alarm: None }
     }
 
     /// The same, following one request only.
@@ -94,6 +105,13 @@ impl Frame {
             all: failing.len() == channels.len(),
             since,
         });
+        self
+    }
+
+    /// The same, with the alarms that the caller may hear of, the newest first.
+    pub(super) fn alarmed(mut self, alarms: Vec<Alarm>) -> Self {
+        let count = alarms.len() as u64;
+        self.alarm = alarms.into_iter().next().map(|last| Alarmed { last, count });
         self
     }
 

@@ -21,7 +21,7 @@ pub enum Needs {
     Nothing,
     /// A statement of this kind, which is checked by the verb itself.
     Statement(Kind),
-    /// What a host of the policy signed with its SSH host key, which is checked by the verb itself.
+    /// What a host signed with its SSH host key, which is checked by the verb itself.
     HostKey,
     /// A webhook that a source of the policy signed, which is checked by the verb itself.
     Webhook,
@@ -70,6 +70,7 @@ const LOG_READERS: &[Duty] = &[Duty::Auditors, Duty::Admins];
 pub const ROUTES: &[Route] = &[
     reads("/v1/now", Needs::Nothing, || get(handlers::now)),
     reads("/v1/trust", Needs::Nothing, || get(handlers::trust)),
+    reads("/v1/trusts", Needs::Nothing, || get(handlers::trusts)),
     reads("/v1/krl", Needs::Nothing, || get(handlers::krl)),
     reads("/v1/head", Needs::Nothing, || get(handlers::head)),
     acts("/v1/sessions", Kind::Session, || post(handlers::open_session)),
@@ -91,6 +92,10 @@ pub const ROUTES: &[Route] = &[
     calls("/v1/facts/{source}", Needs::Webhook, || post(handlers::hear)),
     reads("/v1/facts", Needs::Duty(LOG_READERS), || get(handlers::facts)),
     calls("/v1/uses", Needs::HostKey, || post(handlers::used)),
+    calls("/v1/host-certificates", Needs::HostKey, || post(handlers::certify_host)),
+    reads("/v1/hosts", Needs::Duty(LOG_READERS), || get(handlers::hosts)),
+    acts("/v1/host-removals", Kind::HostRemoval, || post(handlers::remove_host)),
+    calls("/v1/host-status", Needs::HostKey, || post(handlers::host_status)),
     reads("/v1/alarms", Needs::Duty(LOG_READERS), || get(handlers::alarms)),
     reads("/v1/roles", Needs::Session, || get(handlers::roles)),
     reads("/v1/events", Needs::Duty(LOG_READERS), || get(handlers::events)),
@@ -120,6 +125,7 @@ pub const ROUTES: &[Route] = &[
     calls("/web/drafts/withdrawal", Needs::PageSession, || post(acts::draft_withdrawal)),
     calls("/web/drafts/return", Needs::PageSession, || post(acts::draft_return)),
     calls("/web/drafts/acknowledgement", Needs::PageSession, || post(acts::draft_acknowledgement)),
+    calls("/web/drafts/revocation", Needs::PageSession, || post(acts::draft_revocation)),
     calls("/web/drafts/review", Needs::PageSession, || post(acts::draft_review)),
     calls("/web/drafts/removal", Needs::PageSession, || post(acts::draft_removal)),
     calls("/web/drafts/enrolment", Needs::Page, || post(acts::draft_enrolment)),
@@ -130,6 +136,7 @@ pub const ROUTES: &[Route] = &[
     calls("/web/withdrawals", Needs::PageSession, || post(acts::withdraw)),
     calls("/web/returns", Needs::PageSession, || post(acts::give_back)),
     calls("/web/acknowledgements", Needs::PageSession, || post(acts::acknowledge)),
+    calls("/web/revocations", Needs::PageSession, || post(acts::revoke)),
     calls("/web/reviews", Needs::PageSession, || post(acts::review)),
     calls("/web/removals", Needs::PageSession, || post(acts::remove_passkey)),
 ];

@@ -3,7 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::domain::certificate::Certificate;
 use crate::domain::event::Event;
+use crate::domain::host::HostGrant;
+use crate::domain::key::PublicKey;
 use crate::domain::passkey::Enrolled;
 use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
@@ -11,12 +14,12 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, Alarm, ChannelInfo, Checked, EmergencyInfo, FactInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo,
+    Ahead, ChannelInfo, Checked, EmergencyInfo, FactInfo, HostInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo,
     SignedKrl, StoredEvent,
 };
 use crate::wire::{
-    AheadView, AlarmView, Certified, ChannelView, CheckedRole, CheckedView, DecisionView, EmergencyView, EventView,
-    ExtendedView, FactView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView,
+    AheadView, Certified, CertifiedHost, ChannelView, CheckedRole, CheckedView, DecisionView, EmergencyView, EventView,
+    ExtendedView, FactView, HostView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView,
     RequestView, RevocationView, RevokedView, RoleView, TermsView,
 };
 
@@ -87,14 +90,38 @@ fn hindrance(info: &RequestInfo) -> Option<String> {
 }
 
 pub(super) fn certified(issued: &Issued) -> Certified {
-    let blob = issued.certificate.blob();
-    let length = blob.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
-    let algorithm = String::from_utf8_lossy(blob.get(4..4 + length).unwrap_or_default()).into_owned();
     Certified {
-        certificate: format!("{algorithm} {}", STANDARD.encode(blob)),
+        certificate: line(&issued.certificate),
         serial: issued.serial,
         valid_after: issued.grant.valid_after(),
         valid_before: issued.grant.valid_before(),
+    }
+}
+
+/// Algorithm and base64.
+fn line(certificate: &Certificate) -> String {
+    let blob = certificate.blob();
+    let length = blob.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
+    let algorithm = String::from_utf8_lossy(blob.get(4..4 + length).unwrap_or_default()).into_owned();
+    format!("{algorithm} {}", STANDARD.encode(blob))
+}
+
+pub(super) fn certified_host((certificate, grant): &(Certificate, HostGrant)) -> CertifiedHost {
+    CertifiedHost { certificate: line(certificate), valid_before: grant.valid_before() }
+}
+
+pub(super) fn host(info: HostInfo) -> HostView {
+    let HostInfo { host, aliases, keys, invited_by, ends, trouble, status } = info;
+    HostView {
+        host,
+        aliases,
+        keys: keys.iter().map(PublicKey::fingerprint).collect(),
+        invited_by,
+        ends,
+        trouble: trouble.map(|refusal| refusal.to_string()),
+        trust: status.as_ref().map(|status| status.trust),
+        krl: status.as_ref().map(|status| status.krl),
+        at: status.as_ref().map(|status| status.at),
     }
 }
 
@@ -186,7 +213,8 @@ pub(super) fn event(event: &StoredEvent) -> EventView {
     EventView { leaf: text(&event.leaf), statement: event.statement.as_ref().map(Into::into) }
 }
 
-pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
+/// With the newest trust document, and all of them, oldest first.
+pub(super) fn receipt(receipt: &Receipt, trust: &Signed, trusts: &[Signed]) -> ReceiptView {
     let enrolment = |(signed, by_passkey): &(Signed, SshSig)| ProvenEnrolment {
         by_ssh_key: signed.into(),
         passkey_signature: by_passkey.armor(),
@@ -198,6 +226,7 @@ pub(super) fn receipt(receipt: &Receipt, trust: &Signed) -> ReceiptView {
     };
     ReceiptView {
         trust: trust.into(),
+        trusts: trusts.iter().take_while(|earlier| earlier.digest() != trust.digest()).map(Into::into).collect(),
         policy: receipt.policy.clone(),
         statements: receipt.statements.iter().map(Into::into).collect(),
         enrolments: receipt.enrolments.iter().map(enrolment).collect(),
@@ -222,8 +251,4 @@ fn message(delivery: &Delivery) -> ProvenMessage {
 /// Leaves are JSON, and so UTF-8.
 fn text(leaf: &[u8]) -> String {
     String::from_utf8_lossy(leaf).into_owned()
-}
-
-pub(super) fn alarm(alarm: Alarm) -> AlarmView {
-    AlarmView { used: alarm.seen, serial: alarm.serial.to_string(), key_id: alarm.key_id }
 }

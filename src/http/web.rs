@@ -64,8 +64,9 @@ impl Next {
 }
 
 /// The frame around a page for somebody who signed in. It notes how far the changes are before the page is read.
-fn frame(service: &Service, caller: &Caller, path: &'static str) -> Frame {
-    Frame::of(caller, path, service.now().second(), service.changes())
+async fn frame(service: &Service, caller: &Caller, path: &'static str) -> Result<Frame, Failure> {
+    let frame = Frame::of(caller, path, service.now().second(), service.changes());
+    Ok(frame.alarmed(service.recent_alarms(caller).await?))
 }
 
 pub(super) async fn sign_in(State(service): On, Query(next): Query<Next>) -> Response {
@@ -82,7 +83,7 @@ pub(super) async fn queue(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/").warning(&service.channels().await?);
+    let frame = frame(&service, &caller, "/").await?.warning(&service.channels().await?);
     let queue = service.listed(&caller, Listing::Queue, at.part()).await?;
     Ok(page(&pages::Queue::of(frame, &queue, at.page)))
 }
@@ -92,7 +93,7 @@ pub(super) async fn request(
     Reader(caller): Reader,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "").warning(&service.channels().await?);
+    let frame = frame(&service, &caller, "").await?.warning(&service.channels().await?);
     let found = match id.parse() {
         Ok(id) => service.request(&caller, &id).await.ok(),
         Err(_) => None,
@@ -113,7 +114,7 @@ pub(super) async fn mine(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/mine");
+    let frame = frame(&service, &caller, "/mine").await?;
     let open = service.requests(&caller, Listing::Mine).await?;
     let ended = service.listed(&caller, Listing::Ended, at.part()).await?;
     Ok(page(&pages::Mine::of(frame, &open, &ended, at.page)))
@@ -124,7 +125,7 @@ pub(super) async fn active(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/active");
+    let frame = frame(&service, &caller, "/active").await?;
     let active = service.listed(&caller, Listing::Active, at.part()).await?;
     Ok(page(&pages::Active::of(frame, &active, at.page)))
 }
@@ -134,7 +135,7 @@ pub(super) async fn emergencies(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/emergencies").warning(&service.channels().await?);
+    let frame = frame(&service, &caller, "/emergencies").await?.warning(&service.channels().await?);
     let all = service.emergencies(false).await?;
     let may_hear = |used: &EmergencyInfo| service.may_acknowledge(&caller, used);
     Ok(page(&pages::Emergencies::of(frame, &caller, &all, may_hear, at.page)))
@@ -145,12 +146,12 @@ pub(super) async fn roles(
     Reader(caller): Reader,
     Query(at): Query<At>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/roles");
+    let frame = frame(&service, &caller, "/roles").await?;
     Ok(page(&pages::Roles::of(frame, &service.roles(&caller), &*service.usage().await?, at.page)))
 }
 
 pub(super) async fn passkeys(State(service): On, Reader(caller): Reader) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/passkeys");
+    let frame = frame(&service, &caller, "/passkeys").await?;
     Ok(page(&pages::Passkeys::of(frame, &service.passkeys(&caller).await?)))
 }
 
@@ -164,7 +165,7 @@ pub(super) async fn log(
     Reader(caller): Reader,
     Query(Before { before }): Query<Before>,
 ) -> Result<Response, Failure> {
-    let frame = frame(&service, &caller, "/log");
+    let frame = frame(&service, &caller, "/log").await?;
     let end = before.map_or(service.head().await?.size, |before| before.saturating_sub(1));
     let from = end.saturating_sub(LOG_PAGE - 1).max(1);
     let Ok(events) = service.events(&caller, from, u32::try_from(end + 1 - from).unwrap_or(0)).await else {

@@ -15,7 +15,7 @@ use lettre::transport::smtp::{self, AsyncSmtpTransport};
 use lettre::{Address, AsyncTransport as _, Tokio1Executor};
 
 use crate::domain::names::MailAddress;
-use crate::domain::notice::Notice;
+use crate::domain::notice::Item;
 use crate::domain::time::Timestamp;
 use crate::outgoing;
 
@@ -56,7 +56,7 @@ impl Mail {
         &self,
         id: &str,
         to: &MailAddress,
-        notice: &Notice,
+        notice: &Item,
         origin: &str,
         now: Timestamp,
     ) -> Result<(), Untold> {
@@ -108,7 +108,7 @@ impl Mail {
         &self,
         id: &str,
         to: &MailAddress,
-        notice: &Notice,
+        notice: &Item,
         origin: &str,
         now: Timestamp,
     ) -> Result<Message, String> {
@@ -118,7 +118,7 @@ impl Mail {
         };
         // RFC 3834: nobody on holiday answers a machine.
         let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
-        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(notice.at.unix().unsigned_abs());
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(notice.at().unix().unsigned_abs());
         let message = Message::builder()
             .from(mailbox(&self.from)?)
             .to(mailbox(to)?)

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{ChannelName, MailAddress};
-use crate::domain::notice::{Notice, Reader};
+use crate::domain::notice::{Item, Reader};
 use crate::domain::time::{Moment, Timestamp};
 use crate::store::outbox::{self, Entry};
 use crate::store::{Store, StoreError, Tx, events};
@@ -101,17 +101,18 @@ impl Outbox {
     pub fn insert(
         &self,
         tx: &mut Tx<'_>,
-        notice: &Notice,
+        notice: &(impl Clone + Into<Item>),
         people: &[(Reader, MailAddress)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let item: Item = notice.clone().into();
         for channel in &self.channels {
             if !channel.is_personal() {
-                outbox::insert(tx, &channel.name, None, &notice.to(Reader::Room), now)?;
+                outbox::insert(tx, &channel.name, None, &item.to(Reader::Room), now)?;
                 continue;
             }
             for (reader, address) in people {
-                outbox::insert(tx, &channel.name, Some(address), &notice.to(*reader), now)?;
+                outbox::insert(tx, &channel.name, Some(address), &item.to(*reader), now)?;
             }
         }
         Ok(())
@@ -185,7 +186,7 @@ impl Outbox {
         channel: &Channel,
         id: &str,
         recipient: Option<&MailAddress>,
-        notice: Notice,
+        notice: Item,
         now: Timestamp,
     ) -> Result<(), Untold> {
         let _turn = channel.alerts.acquire().await;
@@ -197,7 +198,7 @@ impl Outbox {
         channel: &Channel,
         id: &str,
         recipient: Option<&MailAddress>,
-        notice: Notice,
+        notice: Item,
         now: Timestamp,
     ) -> Result<(), Untold> {
         let (via, id, origin) = (Arc::clone(&channel.via), id.to_owned(), Arc::clone(&self.origin));
@@ -248,7 +249,7 @@ fn settle(
     }
     outbox::give_up(tx, entry, at)?;
     outbox::forget(tx, at.plus(-KEPT_FOR))?;
-    let about = entry.notice.as_ref();
+    let about = entry.notice.as_ref().and_then(Item::news);
     let event = Event {
         person: about.map(|notice| notice.person.clone()),
         request: about.map(|notice| notice.request.clone()),

@@ -4,7 +4,7 @@
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::domain::notice::Notice;
+use crate::domain::notice::Item;
 use crate::domain::time::Timestamp;
 
 use super::{Untold, post};
@@ -22,7 +22,7 @@ impl Slack {
     }
 
     /// One attempt.
-    pub(super) fn send(&self, notice: &Notice, origin: &str, now: Timestamp) -> Result<(), Untold> {
+    pub(super) fn send(&self, notice: &Item, origin: &str, now: Timestamp) -> Result<(), Untold> {
         post(&self.agent, &self.url, &[], &body(&notice.text(origin, now)))
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use crate::domain::notice::{News, Notice};
+use crate::domain::notice::{Item, News};
 use crate::domain::time::Timestamp;
 
 use super::Untold;
@@ -37,7 +37,7 @@ impl Syslog {
     }
 
     /// One attempt.
-    pub(super) fn send(&self, notice: &Notice, origin: &str, now: Timestamp) -> Result<(), Untold> {
+    pub(super) fn send(&self, notice: &Item, origin: &str, now: Timestamp) -> Result<(), Untold> {
         self.write(&message(notice, origin, now)).map_err(|e| Untold::broken(&e.to_string()))
     }
 
@@ -60,11 +60,14 @@ impl Syslog {
 
 /// RFC 5424, 6: `<PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA MSG`; what is not known is `-`. The
 /// text is UTF-8, and so begins with a BOM.
-fn message(notice: &Notice, origin: &str, now: Timestamp) -> Vec<u8> {
-    let urgent = matches!(notice.news, News::BreakGlass { .. } | News::BreakGlassTried { .. });
+fn message(notice: &Item, origin: &str, now: Timestamp) -> Vec<u8> {
+    // An alarm is none about a request.
+    let urgent = notice
+        .news()
+        .is_none_or(|notice| matches!(notice.news, News::BreakGlass { .. } | News::BreakGlassTried { .. }));
     let priority = SECURITY + if urgent { CRITICAL } else { NOTICE };
     let text = notice.text(origin, now).replace('\n', " | ");
-    let head = format!("<{priority}>1 {} - ssh-jit - {} - \u{feff}", notice.at, notice.topic());
+    let head = format!("<{priority}>1 {} - ssh-jit - {} - \u{feff}", notice.at(), notice.topic());
     let mut message = head + &text;
     message.truncate(message.floor_char_boundary(LONGEST));
     message.into_bytes()
@@ -73,17 +76,18 @@ fn message(notice: &Notice, origin: &str, now: Timestamp) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::notice::Notice;
     use crate::domain::testing::{at, break_glass, parsed, request};
 
     #[test]
     fn a_message_is_one_line_that_the_standard_knows() {
-        let notice = Notice::of_emergency(&break_glass(), None, at(0));
+        let notice = Notice::of_emergency(&break_glass(), None, at(0)).into();
         let text = String::from_utf8(message(&notice, "https://ca.example", at(0))).unwrap();
         let head =
             "<82>1 2026-11-22T10:01:58Z - ssh-jit - break-glass.opened - \u{feff}BREAK-GLASS: alice opened db-prod";
         assert!(text.starts_with(head), "{text}");
         assert!(text.contains(" | Reason: primary is down, nobody answers | ") && !text.contains('\n'), "{text}");
-        let asked = Notice::of(&request(), None, News::Withdrawn, at(0));
+        let asked = Notice::of(&request(), None, News::Withdrawn, at(0)).into();
         assert!(message(&asked, "https://ca.example", at(0)).starts_with(b"<85>1 "));
     }
 
@@ -92,7 +96,7 @@ mod tests {
     fn what_people_write_makes_no_second_message() {
         let mut said = break_glass();
         said.reason = parsed(&"\u{526f}".repeat(1000));
-        let long = message(&Notice::of_emergency(&said, None, at(0)), &"x".repeat(3000), at(0));
+        let long = message(&Notice::of_emergency(&said, None, at(0)).into(), &"x".repeat(3000), at(0));
         assert!(long.len() <= LONGEST && !long.contains(&b'\n'));
         assert!(std::str::from_utf8(&long).is_ok(), "cut between characters");
     }

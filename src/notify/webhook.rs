@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::notice::Notice;
+use crate::domain::notice::Item;
 use crate::domain::time::Timestamp;
 
 use super::{Untold, post};
@@ -27,7 +27,7 @@ impl Webhook {
     }
 
     /// One attempt.
-    pub(super) fn send(&self, id: &str, notice: &Notice, origin: &str, now: Timestamp) -> Result<(), Untold> {
+    pub(super) fn send(&self, id: &str, notice: &Item, origin: &str, now: Timestamp) -> Result<(), Untold> {
         let body = body(notice, origin, now);
         let time = now.unix().to_string();
         let signature = signature(&self.key, id, &time, &body);
@@ -37,9 +37,9 @@ impl Webhook {
 }
 
 /// `type`, `timestamp`, `data`; the data is the notice, its link, and the words that people read elsewhere.
-fn body(notice: &Notice, origin: &str, now: Timestamp) -> String {
+fn body(notice: &Item, origin: &str, now: Timestamp) -> String {
     let data = json!({ "notice": notice, "link": notice.link(origin), "text": notice.text(origin, now) });
-    json!({ "type": notice.topic(), "timestamp": notice.at, "data": data }).to_string()
+    json!({ "type": notice.topic(), "timestamp": notice.at(), "data": data }).to_string()
 }
 
 /// Standard Webhooks, "Signature scheme": `v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64.

@@ -210,7 +210,7 @@ impl Alerts {
         let Message { id, channel, to, notice } = message;
         for attempt in 0..ATTEMPTS {
             let now = self.clock.now();
-            let outcome = self.outbox.alert(&channel, &id, to.as_ref(), notice.clone(), now.second()).await;
+            let outcome = self.outbox.alert(&channel, &id, to.as_ref(), notice.clone().into(), now.second()).await;
             self.keep(Attempt {
                 at: self.clock.now(),
                 channel: channel.name.clone(),

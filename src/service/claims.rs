@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::domain::certificate::{Certificate, ToBeSigned, nonce_of};
+use crate::domain::certificate::{Certificate, ToBeSigned, is_of_ca, nonce_of};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::extension;
@@ -56,7 +56,7 @@ impl Service {
             let origin = Origin { from, tickets: self.tickets_of(&policy, &id, now.second()).await? };
             let tbs =
                 self.store.write(move |tx| service.planned(tx, &policy, (&claim, ahead, &origin), nonce, now)).await?;
-            let certificate = self.keys.user_ca.certify(&tbs)?;
+            let certificate = self.authority().keys.user_ca.certify(&tbs)?;
             self.tell(&id, tbs.grant().person(), tbs.grant().role());
             Ok(Issued { certificate, serial: tbs.serial(), grant: tbs.grant().clone() })
         })
@@ -71,7 +71,7 @@ impl Service {
         let known = |claim: &Claim| self.taken.get(&claim.id).filter(|taken| taken == key).map(|_| key);
         let theirs = |claim: &Claim| known(claim).ok_or(Refusal::UnknownKey);
         let expect = Expect::SshKey { verified: false };
-        match Verified::check_by(signed, theirs, expect, &self.trust.instance, &self.seen) {
+        match Verified::check_by(signed, theirs, expect, &self.instance, &self.seen) {
             Err(Refusal::UnknownKey) => Ok(None),
             other => other.map(Some),
         }
@@ -90,7 +90,7 @@ impl Service {
 
     pub(super) fn claim_of(&self, case: &Case, signed: &Signed) -> Result<Verified<Claim>, Refusal> {
         let expect = Expect::SshKey { verified: false };
-        Verified::check(signed, &case.request.get().key, expect, &self.trust.instance, &self.seen)
+        Verified::check(signed, &case.request.get().key, expect, &self.instance, &self.seen)
     }
 
     /// Decides, and commits what will be signed.
@@ -120,7 +120,8 @@ impl Service {
         let grant =
             Grant::access(policy, &case.request, &case.approvals, claim, &around.get(), self.settings.clock_skew)?;
         statements::spend(tx, Kind::Claim, signed)?;
-        let tbs = ToBeSigned::new(grant, certificates::next_serial(tx, EPOCH)?, nonce, self.keys.user_ca.public());
+        let serial = certificates::next_serial(tx, EPOCH)?;
+        let tbs = ToBeSigned::new(grant, serial, nonce, self.authority().keys.user_ca.public());
         let next = state.claim(tbs.serial(), tbs.grant().valid_before(), now.second())?;
         case.change(tx, &next)?;
         certificates::insert(tx, id, &claim.digest(), &policy.digest(), &tbs)?;
@@ -163,13 +164,15 @@ impl Service {
         let claim = self.claim_of(case, &statements::load(tx, &claim)?)?;
         Grant::access(now, &case.request, &case.approvals, &claim, &around.get(), self.settings.clock_skew)?;
         let nonce = nonce_of(&tbs).ok_or_else(|| nonsense("tbs"))?;
+        let retired = Refusal::NotSupported { what: "request: it was certified by a CA key that is gone; ask again" };
+        let ca = self.authority().keys.user_ca.held().into_iter().find(|ca| is_of_ca(&tbs, ca)).ok_or(retired)?;
         // Nonce and serial come from the row: the log must name these very bytes, or somebody put them there.
         let claimed = on_record(tx, id, &Digest::of(&tbs))?.ok_or_else(|| nonsense("tbs"))?;
         let then_around = Around::at_claim(&claimed, self.facts_then(tx, now, &claimed)?);
         // The skew of then is not on record: it is whichever makes the same bytes, and most likely that of now.
         for skew in std::iter::once(self.settings.clock_skew).chain(0..=MOST_SKEW) {
             let grant = Grant::access(&then, &case.request, &case.approvals, &claim, &then_around.get(), skew)?;
-            let rebuilt = ToBeSigned::new(grant, serial, nonce, self.keys.user_ca.public());
+            let rebuilt = ToBeSigned::new(grant, serial, nonce, &ca);
             if rebuilt.bytes() == tbs {
                 return Ok(rebuilt);
             }

@@ -7,10 +7,12 @@ use crate::domain::digest::Digest;
 use crate::domain::key::PublicKey;
 use crate::domain::names::{HostName, InstanceId, Nonce, PersonName, RequestId};
 use crate::domain::passkey::LONGEST_ENROLMENT;
+use crate::domain::policy::Duty;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::statement::{
-    Acknowledgement, Approval, Decision, Enrolment, Is, Outcome, Removal, Return, Review, Session, Version, Withdrawal,
+    Acknowledgement, Approval, Decision, Enrolment, Is, Outcome, Removal, Return, Review, Revocation, Session, Target,
+    Version, Withdrawal,
 };
 use crate::domain::text::{Comment, Reason};
 use crate::domain::time::{Patience, Seconds, Timestamp};
@@ -34,7 +36,7 @@ pub struct Choice {
 impl Service {
     /// What every statement says of itself.
     fn preamble(&self) -> (InstanceId, Nonce, Timestamp) {
-        (self.trust().instance.clone(), random::nonce(), self.now().second())
+        (self.instance.clone(), random::nonce(), self.now().second())
     }
 
     /// A decision, complete but for its signature.
@@ -113,6 +115,31 @@ impl Service {
             request: info.signed.digest(),
             id: id.clone(),
             serial,
+            nonce,
+            at,
+        })
+    }
+
+    /// A revocation of one request, by somebody with the duty.
+    pub async fn draft_revocation(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &RequestId,
+        reason: Reason,
+    ) -> Result<Revocation, Error> {
+        caller.needs(&[Duty::Revokers])?;
+        let (info, _) = self.request(caller, id).await?;
+        if info.state.is_final() {
+            return Err(Refusal::NotActive { state: info.state.name() }.into());
+        }
+        let (instance, nonce, at) = self.preamble();
+        Ok(Revocation {
+            v: Version,
+            kind: Is,
+            instance,
+            person: caller.person.clone(),
+            target: Target::Request(id.clone()),
+            reason,
             nonce,
             at,
         })

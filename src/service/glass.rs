@@ -12,19 +12,19 @@ use crate::clock::Clock;
 use crate::domain::certificate::ToBeSigned;
 use crate::domain::grant::Grant;
 use crate::domain::journal::{Entry, NAMESPACE, Outcome, Replay, Second};
-use crate::domain::names::{HostName, RoleName};
+use crate::domain::names::{HostName, InstanceId, RoleName};
 use crate::domain::policy::Policy;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::Expect;
 use crate::domain::statement::{BreakGlass, BreakGlassCheck, Category, Seconding, Statement, Version};
 use crate::domain::time::{Moment, Seconds};
-use crate::domain::trust::Trust;
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::random;
 use crate::store::journal::{Journal, JournalError};
 
 use super::alerts::Alerts;
-use super::{Error, Issued, Settings, notices, same_keys};
+use super::authority::Authority;
+use super::{Error, Issued, Settings, notices};
 
 /// So many refused attempts in a row are written to the journal; the log has the rest.
 const MOST_REFUSED: usize = 1000;
@@ -37,9 +37,10 @@ const REMEMBERED: usize = 1000;
 
 /// What breaks the glass.
 pub struct Glass {
-    keys: Arc<Keys>,
-    trust: Trust,
-    signed_trust: Signed,
+    /// Of which service, for ever.
+    instance: InstanceId,
+    /// The whole service signs with it, and speaks of it.
+    pub(super) authority: RwLock<Arc<Authority>>,
     journal: Mutex<Journal>,
     /// The epoch of the journal's serials; 0 while it is empty and the database did not say.
     epoch: AtomicU16,
@@ -57,8 +58,8 @@ pub struct Glass {
 pub struct GlassParts {
     /// The key folder.
     pub keys: Keys,
-    /// The signed trust document.
-    pub signed_trust: Signed,
+    /// The signed trust documents, oldest first.
+    pub trusts: Vec<Signed>,
     /// The break-glass journal.
     pub journal: Journal,
     /// The policy in force.
@@ -106,16 +107,14 @@ impl<E: Into<Error>> From<E> for Unbroken {
 impl Glass {
     /// Puts the parts together, and takes up the alerts that nobody is known to have heard.
     pub fn new(parts: GlassParts) -> Result<Arc<Self>, Error> {
-        let trust = Trust::first_contact(&parts.signed_trust)?;
-        same_keys(&trust, &parts.keys)?;
+        let authority = Authority::new(parts.keys, parts.trusts)?;
         let outbox = Arc::new(notices::outbox(&parts.settings));
         let epoch = parts.journal.replay().epoch().unwrap_or_default();
         let alerts = Alerts::new(outbox, parts.clock.clone());
         parts.journal.after(0).iter().for_each(|entry| alerts.raise(&parts.policy, entry));
         let glass = Arc::new(Self {
-            keys: Arc::new(parts.keys),
-            trust,
-            signed_trust: parts.signed_trust,
+            instance: authority.chain.newest().instance.clone(),
+            authority: RwLock::new(Arc::new(authority)),
             journal: Mutex::new(parts.journal),
             epoch: epoch.into(),
             policy: RwLock::new(Arc::new(parts.policy)),
@@ -128,10 +127,6 @@ impl Glass {
         });
         glass.note_keys();
         Ok(glass)
-    }
-
-    pub(super) fn keys(&self) -> &Arc<Keys> {
-        &self.keys
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -152,14 +147,9 @@ impl Glass {
         self.clock.now()
     }
 
-    /// The trust document and the signature over it.
-    pub fn signed_trust(&self) -> &Signed {
-        &self.signed_trust
-    }
-
-    /// The trust document.
-    pub fn trust(&self) -> &Trust {
-        &self.trust
+    /// Which service this is.
+    pub fn instance(&self) -> &InstanceId {
+        &self.instance
     }
 
     /// The policy by which the glass is broken.
@@ -248,7 +238,7 @@ impl Glass {
 
     fn verified<T: Statement>(&self, signed: &Signed) -> Result<Verified<T>, Refusal> {
         let expect = Expect::SshKey { verified: false };
-        Verified::check(signed, signed.signature().key(), expect, &self.trust.instance, &self.seen)
+        Verified::check(signed, signed.signature().key(), expect, &self.instance, &self.seen)
     }
 
     /// Verify, decide, make durable, sign: in this order, and nothing else.
@@ -279,13 +269,14 @@ impl Glass {
             .replay()
             .next_serial(self.epoch())
             .ok_or_else(|| Error::Setup("the journal has no serials left".to_owned()))?;
-        let tbs = ToBeSigned::new(grant, serial, random::bytes(), self.keys.break_glass_ca.public());
+        let authority = self.authority();
+        let tbs = ToBeSigned::new(grant, serial, random::bytes(), authority.keys.break_glass_ca.public());
         let outcome = Outcome::Issued { serial, tbs: tbs.digest() };
         let entry = self.entry(&journal, Some(attempt), &policy, now, outcome);
         self.commit(&mut journal, &entry)?;
         drop(journal);
         self.alerts.raise(&policy, &entry);
-        let certificate = self.keys.break_glass_ca.certify(&tbs)?;
+        let certificate = authority.keys.break_glass_ca.certify(&tbs)?;
         Ok(Issued { certificate, serial, grant: tbs.grant().clone() })
     }
 
@@ -387,8 +378,8 @@ impl Glass {
 
     /// Signs an entry and makes it durable.
     fn commit(&self, journal: &mut Journal, entry: &Entry) -> Result<(), Error> {
-        let signed = self.keys.journal.sign(NAMESPACE, entry.to_bytes())?;
-        Ok(journal.append(&signed, self.keys.journal.public())?)
+        let key = &self.authority().keys.journal;
+        Ok(journal.append(&key.sign(NAMESPACE, entry.to_bytes())?, key.public())?)
     }
 }
 

@@ -89,10 +89,12 @@ impl Service {
             return Ok(Arc::clone(krl));
         }
         let generated = self.clock.now().second();
-        let (certificates, keys) = (self.cut.by_ca(&self.trust, generated), self.policy().revoked_keys().clone());
+        let authority = self.authority();
+        let certificates = self.cut.by_ca(authority.chain.newest(), generated);
+        let keys = self.policy().revoked_keys().clone();
         let number = self.store.write(move |tx| revocations::next_number(tx, generated)).await?;
-        let krl = Krl { number, generated, instance: self.trust.instance.clone(), certificates, keys };
-        let signed = self.keys.krl.sign(NAMESPACE, krl.to_bytes())?;
+        let krl = Krl { number, generated, instance: self.instance.clone(), certificates, keys };
+        let signed = authority.keys.krl.sign(NAMESPACE, krl.to_bytes())?;
         let krl = Arc::new(SignedKrl { number, signed });
         *made = Some((change, Arc::clone(&krl)));
         Ok(krl)

@@ -60,10 +60,10 @@ impl Service {
         if let Some(head) = last.as_ref().filter(|head| head.size == size) {
             return Ok(head.clone());
         }
-        let instance = self.trust.instance.clone();
+        let instance = self.instance.clone();
         let head = Head { v: Version, kind: HeadTag::Head, instance, size, root, at: self.clock.now() };
         let document = serde_json::to_vec(&head).map_err(|e| Error::Setup(e.to_string()))?;
-        let head = SignedHead { size, signed: self.keys.log.sign(HEAD_NAMESPACE, document)? };
+        let head = SignedHead { size, signed: self.authority().keys.log.sign(HEAD_NAMESPACE, document)? };
         *last = Some(head.clone());
         Ok(head)
     }

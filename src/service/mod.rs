@@ -4,6 +4,7 @@
 
 mod acknowledgements;
 mod alerts;
+mod authority;
 mod break_glass;
 mod cases;
 mod circumstances;
@@ -15,6 +16,7 @@ mod extensions;
 mod facts;
 mod glass;
 mod history;
+mod hosts;
 mod krl;
 mod log;
 mod notices;
@@ -24,6 +26,7 @@ mod reading;
 mod requests;
 mod reviews;
 mod revocations;
+mod rotation;
 mod sessions;
 mod sweep;
 mod tickets;
@@ -41,13 +44,12 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
 use crate::domain::key::PublicKey;
-use crate::domain::names::{CheckName, PersonName, RequestId, RoleName, SourceName};
+use crate::domain::names::{CheckName, InstanceId, PersonName, RequestId, RoleName, SourceName};
 use crate::domain::policy::Policy;
 use crate::domain::remembered::Remembered;
 use crate::domain::sshsig::Expect;
 use crate::domain::statement::Statement;
-use crate::domain::time::{Moment, Timestamp};
-use crate::domain::trust::Trust;
+use crate::domain::time::{Moment, Patience, Timestamp};
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::domain::webhook::WebhookSecret;
 use crate::notify::Outbox;
@@ -61,6 +63,7 @@ pub use extensions::Extended;
 pub use facts::FactInfo;
 pub use glass::{Attempt, Checked, Glass, GlassParts};
 pub use history::{History, RoleUsage, Usage};
+pub use hosts::{HostInfo, Redeemed};
 pub use krl::SignedKrl;
 pub use log::{SignedHead, StoredEvent};
 pub use notices::ChannelInfo;
@@ -68,8 +71,8 @@ pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
 pub use revocations::Revoked;
+pub use rotation::progress;
 pub use sessions::{Caller, Holder, Opened};
-pub use uses::Alarm;
 pub use waiters::Topic;
 
 /// So many statements that were verified are remembered, to save the mathematics of a repeat.
@@ -82,9 +85,8 @@ const POLICIES: usize = 16;
 /// The running service.
 pub struct Service {
     store: Store,
-    keys: Arc<Keys>,
-    trust: Trust,
-    signed_trust: Signed,
+    /// Which one, for ever.
+    instance: InstanceId,
     glass: Arc<Glass>,
     policies: RwLock<VecDeque<Arc<Policy>>>,
     clock: Clock,
@@ -109,6 +111,8 @@ pub struct Service {
 pub struct Settings {
     /// Windows are shifted early by so many seconds, for hosts whose clocks are behind.
     pub clock_skew: u32,
+    /// For how long hosts are certified.
+    pub host_certificates: Patience,
     /// How many verified statements to remember; 0 for none.
     pub remembered: usize,
     /// Where browsers find the service, as they write it: scheme, host, and port unless it is the usual.
@@ -149,6 +153,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             clock_skew: 5,
+            host_certificates: Patience::LONGEST,
             remembered: REMEMBERED,
             origin: "http://localhost:7022".to_owned(),
             oidc: None,
@@ -168,13 +173,12 @@ impl Service {
         let (written, now) = (glass.journal().replay().epoch(), clock.now());
         let epoch = store.write(move |tx| break_glass::epoch_of(tx, written, now)).await?;
         glass.set_epoch(epoch);
+        glass.authority().record(&store, now).await?;
         let provider = settings.oidc.clone();
         let provider = provider.map(|oidc| oidc::Provider::new(oidc, &settings.origin)).transpose()?;
         let service = Arc::new(Self {
             store,
-            keys: Arc::clone(glass.keys()),
-            trust: glass.trust().clone(),
-            signed_trust: glass.signed_trust().clone(),
+            instance: glass.instance().clone(),
             policies: RwLock::new(VecDeque::new()),
             clock,
             seen: VerifiedSet::new(settings.remembered),
@@ -272,16 +276,6 @@ impl Service {
         self.clock.now()
     }
 
-    /// The trust document and the signature over it.
-    pub fn signed_trust(&self) -> &Signed {
-        &self.signed_trust
-    }
-
-    /// The trust document.
-    pub fn trust(&self) -> &Trust {
-        &self.trust
-    }
-
     /// Wakes who waits on a request, the pages that show it (its requester's and those of the role's approvers), and
     /// those who deliver what was written about it.
     fn tell(&self, id: &RequestId, requester: &PersonName, role: &RoleName) {
@@ -305,24 +299,10 @@ impl Service {
             let key = signed.signature().key();
             let theirs = |statement: &T| policy.signer(statement.person(), key).map(|_| key);
             let expect = Expect::SshKey { verified: false };
-            Verified::check_by(signed, theirs, expect, &self.trust.instance, &self.seen)?
+            Verified::check_by(signed, theirs, expect, &self.instance, &self.seen)?
         };
         verified.signer(policy)?;
         Ok(verified.fresh(now.second())?)
-    }
-}
-
-/// The trust document speaks for the keys in the folder, and for no others.
-fn same_keys(trust: &Trust, keys: &Keys) -> Result<(), Error> {
-    let agrees = trust.user_ca.contains(keys.user_ca.public())
-        && trust.break_glass_ca.contains(keys.break_glass_ca.public())
-        && trust.host_ca.contains(keys.host_ca.public())
-        && (&trust.log_key, &trust.journal_key, &trust.krl_key)
-            == (keys.log.public(), keys.journal.public(), keys.krl.public());
-    if agrees {
-        Ok(())
-    } else {
-        Err(Error::Setup("trust.json names other keys than ca-keys holds; put back what belongs together".to_owned()))
     }
 }
 

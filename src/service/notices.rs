@@ -7,6 +7,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use tokio::task::JoinSet;
 
 use crate::config::{ChannelConfig, SmtpTls, SyslogTo, Via as Configured};
+use crate::domain::alarm::Alarm;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{ChannelName, MailAddress, PersonName, RequestId};
 use crate::domain::notice::{News, Notice, Reader, Waiting};
@@ -22,6 +23,7 @@ use crate::store::requests::{self, Stored};
 use crate::store::{Tx, events};
 
 use super::cases::Case;
+use super::uses::MAY_HEAR;
 use super::{Error, Service, Settings};
 
 /// So many people are told again in one transaction.
@@ -227,6 +229,20 @@ impl Service {
             })
             .await
     }
+}
+
+/// A host was opened by a certificate that the log does not know: the rooms hear of it, and whoever may
+/// read of it.
+pub(super) fn tell_of_alarm(
+    outbox: &Outbox,
+    tx: &mut Tx<'_>,
+    policy: &Policy,
+    alarm: &Alarm,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let officers = policy.people().keys().filter(|name| MAY_HEAR.iter().any(|duty| policy.has_duty(name, *duty)));
+    let people = addresses(policy, Reader::Officer, officers).collect::<Vec<_>>();
+    Ok(outbox.insert(tx, alarm, &people, now)?)
 }
 
 /// Time ended a request that nobody decided or started: the requester hears of it.

@@ -143,13 +143,13 @@ impl Service {
 
     /// Verifies a stored passkey's two signatures again.
     fn enrolled(&self, stored: &Stored) -> Result<Enrolled, Refusal> {
-        Enrolled::check(&stored.signed, &stored.by_passkey, &self.settings.origin, &self.trust.instance, &self.seen)
+        Enrolled::check(&stored.signed, &stored.by_passkey, &self.settings.origin, &self.instance, &self.seen)
     }
 
     /// Verifies a statement by the key that signed it, or by the passkey and what vouches for it. Whose it
     /// is, is for the policy to say: `Verified::signer`.
     pub(super) fn verified<T: Statement>(&self, tx: &mut Tx<'_>, signed: &Signed) -> Result<Verified<T>, Error> {
-        let (key, instance) = (signed.signature().key(), &self.trust.instance);
+        let (key, instance) = (signed.signature().key(), &self.instance);
         if !signed.signature().is_passkey() {
             return Ok(Verified::check(signed, key, Expect::SshKey { verified: false }, instance, &self.seen)?);
         }

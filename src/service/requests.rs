@@ -110,7 +110,7 @@ impl Service {
     /// Refuses what no policy could ever lead to.
     fn fits(&self, policy: &Policy, request: &Request) -> Result<(), Refusal> {
         grant::subject_key_is_fresh(policy, &request.key)?;
-        if self.trust.keys().any(|key| *key == request.key) {
+        if self.authority().chain.newest().keys().any(|key| *key == request.key) {
             return Err(Refusal::SubjectKeyTaken { why: "it is a key of the service" });
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ssh_key::Certificate;
 
+use crate::domain::alarm::Alarm;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::RequestId;
@@ -16,28 +17,23 @@ use crate::domain::verify::Signed;
 use crate::store::{StoreError, Tx, certificates, emergencies, events, uses};
 
 use super::claims::on_record;
+use super::notices::tell_of_alarm;
 use super::{Caller, Error, Service};
 
 /// So many alarms come in one answer.
 const MOST: u32 = 100;
-
-/// The use of a certificate that the log does not know.
-#[derive(Debug, Clone)]
-pub struct Alarm {
-    /// Where, by whom, when.
-    pub seen: Seen,
-    /// The serial that it carries.
-    pub serial: u64,
-    /// The key id that it carries.
-    pub key_id: String,
-}
+/// Pages tell of them so long, in seconds.
+const RECENT: i64 = 7 * 24 * 3600;
+/// Whom alarms are for.
+pub(super) const MAY_HEAR: &[Duty] = &[Duty::Auditors, Duty::Admins];
 
 impl Service {
     /// Hears a host. What it said before changes nothing. Gives whether the log knows the certificate.
     pub async fn note_use(self: &Arc<Self>, signed: Signed) -> Result<bool, Error> {
-        let now = self.clock.now();
-        let stated = Use::check(&signed, &self.policy(), &self.trust.instance, now.second())?;
-        let ours = Ours::read(&stated.connection.certificate, &self.trust)?;
+        let (now, policy, outbox) = (self.clock.now(), self.policy(), Arc::clone(&self.outbox));
+        let enrolled = self.enrolled_with(&policy, signed.signature().key()).await?;
+        let stated = Use::check(&signed, (&policy, enrolled.as_ref()), &self.instance, now.second())?;
+        let ours = Ours::read(&stated.connection.certificate, &self.authority().chain)?;
         if ours.emergency {
             // Broken glass is in the journal first.
             self.import_journal().await?;
@@ -55,27 +51,46 @@ impl Service {
                     ..Event::new(kind, now)
                 };
                 events::append(tx, event)?;
+                if request.is_none() {
+                    tell_of_alarm(&outbox, tx, &policy, &alarm(stated.seen(), &ours), now.second())?;
+                }
             }
             Ok::<_, Error>(request)
         });
         let known = known.await?;
         if known.is_none() {
+            self.outbox.wake();
             tracing::error!("a host was opened by a certificate that is not in the log: ssh-jit doctor tells which");
         }
         self.waiters.wake_all();
         Ok(known.is_some())
     }
 
-    /// The uses of certificates that the log does not know, for auditors and administrators.
+    /// Those of the last days, where the caller may hear of them.
+    pub async fn recent_alarms(&self, caller: &Caller) -> Result<Vec<Alarm>, Error> {
+        if !caller.has_any(MAY_HEAR) {
+            return Ok(Vec::new());
+        }
+        let since = self.now().second().plus(-RECENT);
+        let mut alarms = self.alarms(caller).await?;
+        alarms.retain(|alarm| alarm.used.began >= since);
+        Ok(alarms)
+    }
+
+    /// The uses of certificates that the log does not know, for auditors and administrators, the newest first.
     pub async fn alarms(&self, caller: &Caller) -> Result<Vec<Alarm>, Error> {
-        caller.needs(&[Duty::Auditors, Duty::Admins])?;
+        caller.needs(MAY_HEAR)?;
         let found = self.store.read(|tx| uses::unknown(tx, MOST)).await?;
-        let alarm = |(seen, blob): (Seen, Vec<u8>)| {
-            let certificate = Certificate::from_bytes(&blob).map_err(|_| nonsense(&seen))?;
-            Ok(Alarm { serial: certificate.serial(), key_id: certificate.key_id().to_owned(), seen })
+        let alarm = |(used, blob): (Seen, Vec<u8>)| {
+            let certificate = Certificate::from_bytes(&blob).map_err(|_| nonsense(&used))?;
+            Ok(Alarm { serial: certificate.serial().to_string(), key_id: certificate.key_id().to_owned(), used })
         };
         found.into_iter().map(alarm).collect()
     }
+}
+
+fn alarm(used: Seen, ours: &Ours) -> Alarm {
+    Alarm { used, serial: ours.serial().to_string(), key_id: ours.key_id().to_owned() }
 }
 
 fn nonsense(seen: &Seen) -> StoreError {

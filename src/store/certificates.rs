@@ -5,6 +5,7 @@ use crate::domain::certificate::ToBeSigned;
 use crate::domain::digest::Digest;
 use crate::domain::names::RequestId;
 use crate::domain::statement::Serial;
+use crate::domain::time::Timestamp;
 
 use super::{StoreError, Tx, Value};
 
@@ -23,9 +24,14 @@ pub struct Planned {
 
 /// The next serial of an epoch.
 pub fn next_serial(tx: &mut Tx<'_>, epoch: u16) -> Result<Serial, StoreError> {
+    next_in(tx, "certificates", epoch)
+}
+
+/// The same for certificates that stand in another table.
+pub(super) fn next_in(tx: &mut Tx<'_>, table: &str, epoch: u16) -> Result<Serial, StoreError> {
     let (low, high) = (i64::from(epoch) << 48, (i64::from(epoch) + 1) << 48);
-    let sql = "SELECT max(serial) FROM certificates WHERE serial > ?1 AND serial < ?2";
-    let last = tx.first(sql, &[low.into(), high.into()], |row| row.opt_int(0))?.flatten().unwrap_or(low);
+    let sql = format!("SELECT max(serial) FROM {table} WHERE serial > ?1 AND serial < ?2");
+    let last = tx.first(&sql, &[low.into(), high.into()], |row| row.opt_int(0))?.flatten().unwrap_or(low);
     Serial::from_number(last.cast_unsigned() + 1)
         .ok_or_else(|| StoreError::Database(format!("epoch {epoch} has no serials left")))
 }
@@ -53,4 +59,10 @@ pub fn load(tx: &mut Tx<'_>, request: &RequestId, serial: Serial) -> Result<Opti
     tx.first(sql, &values, |row| {
         Ok(Planned { serial, claim: row.digest(0)?, policy: row.digest(1)?, tbs: row.blob(2)? })
     })
+}
+
+/// The bytes of the certificates that have not ended, each with its end.
+pub fn live(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<(Vec<u8>, Timestamp)>, StoreError> {
+    let sql = "SELECT c.tbs, r.ends FROM certificates c JOIN requests r ON r.id = c.request WHERE r.ends > ?1";
+    tx.query(sql, &[now.unix().into()], |row| Ok((row.blob(0)?, Timestamp::from_unix(row.int(1)?))))
 }

@@ -5,6 +5,8 @@ pub mod certificates;
 pub mod emergencies;
 pub mod events;
 pub mod facts;
+pub mod host_statuses;
+pub mod hosts;
 pub mod journal;
 pub mod outbox;
 pub mod passkeys;
@@ -12,6 +14,7 @@ pub mod requests;
 pub mod revocations;
 pub mod sessions;
 pub mod statements;
+pub mod trust;
 pub mod uses;
 
 mod migrations;
@@ -22,7 +25,7 @@ mod writer;
 use std::path::Path;
 
 pub use tx::{Row, Tx, Value};
-pub use writer::Store;
+pub use writer::{Store, look};
 
 /// Why the store could not do something.
 #[derive(Debug, Clone, thiserror::Error)]

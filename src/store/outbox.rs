@@ -2,7 +2,7 @@
 
 use crate::domain::digest::Digest;
 use crate::domain::names::{ChannelName, MailAddress, RequestId, hex};
-use crate::domain::notice::Notice;
+use crate::domain::notice::Item;
 use crate::domain::time::Timestamp;
 
 use super::{Row, StoreError, Tx, Value};
@@ -17,7 +17,7 @@ pub struct Entry {
     /// To whom, where the channel is mail. `Err` is what the row holds that makes no sense.
     pub recipient: Result<Option<MailAddress>, String>,
     /// What. `None` when the row holds something else.
-    pub notice: Option<Notice>,
+    pub notice: Option<Item>,
     /// Since when it waits.
     pub created: Timestamp,
     /// The next attempt is not before this.
@@ -73,7 +73,7 @@ pub fn insert(
     tx: &mut Tx<'_>,
     channel: &ChannelName,
     recipient: Option<&MailAddress>,
-    notice: &Notice,
+    notice: &Item,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let recipient = recipient.map_or("", MailAddress::as_str);

@@ -131,6 +131,15 @@ fn reading(connection: &Connection) -> Tx<'_> {
     Tx { db: Db::Sqlite(connection), log: Frontier::default() }
 }
 
+/// Reads a database beside the service that has it open, or while there is none.
+pub fn look<T, E: From<StoreError>>(
+    url: &str,
+    base: &Path,
+    verb: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    read(&sqlite::open_reader(&sqlite::path(url, base)?)?, verb)
+}
+
 /// One snapshot for everything that the verb reads.
 fn read<T, E: From<StoreError>>(
     connection: &Connection,

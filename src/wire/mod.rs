@@ -1,7 +1,7 @@
 //! The JSON of the API, shared by server and client. Numbers that may exceed 2^53 are strings; times
 //! are RFC 3339 in UTC; what was signed travels as the string that was signed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -202,15 +202,6 @@ pub struct AheadView {
 pub struct Noted {
     /// Whether the log knows the certificate. If not, it is an alarm.
     pub known: bool,
-}
-
-/// The use of a certificate that a CA key of the service signed and its log does not know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are named after what they hold")]
-pub struct AlarmView {
-    pub used: Seen,
-    pub serial: String,
-    pub key_id: String,
 }
 
 /// A policy that was in force once, or is.
@@ -421,6 +412,9 @@ pub struct EventView {
 #[expect(missing_docs, reason = "the fields are named after what they hold")]
 pub struct ReceiptView {
     pub trust: SignedText,
+    /// The trust documents before it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusts: Vec<SignedText>,
     pub policy: String,
     pub statements: Vec<SignedText>,
     /// Of the passkeys that decided.
@@ -478,6 +472,58 @@ pub struct EnrolmentText {
     pub passkey_signature: String,
     /// The browser's name for the passkey, in base64url.
     pub credential: String,
+}
+
+/// `POST /v1/host-certificates`: a host's claim, signed with its host key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct HostClaimText {
+    pub text: String,
+    pub signature: String,
+    /// Where it redeems an invitation.
+    #[serde(default)]
+    pub redeems: Option<RedeemedText>,
+}
+
+/// An invitation, and the signature of the key that it names over the claim.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct RedeemedText {
+    pub invitation: SignedText,
+    pub signature: String,
+}
+
+/// A host's certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct CertifiedHost {
+    /// Algorithm and base64.
+    pub certificate: String,
+    pub valid_before: Timestamp,
+}
+
+/// A host of the policy, or one that was enrolled, and how far it is: what it never said is missing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct HostView {
+    pub host: HostName,
+    pub aliases: BTreeSet<HostName>,
+    /// Of its SSH host keys.
+    pub keys: Vec<Digest>,
+    /// Nobody where the policy names it.
+    pub invited_by: Option<PersonName>,
+    /// When its newest certificate ends.
+    pub ends: Option<Timestamp>,
+    /// Why it gets no other.
+    pub trouble: Option<String>,
+    /// The number of its trust document.
+    pub trust: Option<u64>,
+    /// The number of its list of revoked certificates.
+    pub krl: Option<u64>,
+    /// When it said so.
+    pub at: Option<Timestamp>,
 }
 
 /// A passkey.

@@ -42,6 +42,20 @@ test('a request appears in an open queue by itself, and is approved with one cli
   assert.equal(await carol.approve.count(), 0);
 });
 
+test('who has the duty revokes what is active with one gesture', async () => {
+  const login = ['login', 'db-prod', '--for', '10m', '--reason', 'replica lag after failover', '--json'];
+  const { request: id } = JSON.parse(demandSuccess(await alice.run(login)).stdout);
+  await carol.open(`/requests/${id}`);
+  const before = carol.gestures;
+  await carol.revokeIt.click();
+  await carol.reasonForRevoking.fill('the laptop was stolen');
+  await carol.revoke.click();
+  await carol.page.getByText('the laptop was stolen').first().waitFor();
+  assert.equal(carol.gestures - before, 1);
+  assert.equal(await carol.revokeIt.count(), 0);
+  assert.ok((await world.events()).some((event) => event.endsWith(' revoked')));
+});
+
 test('the certificate holds what was approved when that is less', async () => {
   const { id, terminal } = await ask(alice, 'db-prod', '--for', '2h');
   await carol.open(`/requests/${id}`);

@@ -199,7 +199,14 @@ fn facts_end_before_the_claim() {
     let night = bench.ask("alice", "night", &json!({}));
     bench.approve("carol", &night).ok();
     PAGER.states(&bench, &json!([over("incident:INC-7"), is(&bench, "oncall:dba:primary", "bob", 7200)])).ok();
-    bench.refuses("not-enough-approvals", || bench.claim(&ended));
+    bench.refuses("not-enough-approvals", || {
+        let refused = bench.claim(&ended);
+        assert!(
+            refused.body.contains("while oncall:dba:primary = alice and while incident:INC-7 = open"),
+            "{refused:?}"
+        );
+        refused
+    });
     bench.refuses("conditions", || bench.claim(&night));
     PAGER
         .states(

@@ -10,15 +10,20 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use ssh_jit::domain::digest::Digest;
 use ssh_jit::domain::krl::{Header, Krl, NAMESPACE};
 use ssh_jit::domain::names::InstanceId;
 use ssh_jit::domain::trust::Trust;
+use ssh_jit::domain::usage::Connection;
 use ssh_jit::domain::verify::Signed;
+use ssh_jit::host::spool::Spool;
 use ssh_jit::host::sync::{Look, Sync, SyncError};
+use ssh_jit::host::usage::{Reporter, UsageError};
 use ssh_jit::wire::SignedText;
 use tempfile::TempDir;
 
 use crate::support::between::Between;
+use crate::support::openssh::keygen;
 use crate::support::service::{Bench, policy};
 use crate::support::{dir, wait_until};
 
@@ -208,9 +213,37 @@ fn only_the_pinned_service_is_listened_to() {
     let fresh = World::fresh();
     let mut trust = first_trust(&fresh);
     trust.instance = other;
-    fresh.lie("/v1/trust", text(&fresh.bench.keys().user_ca.vouch(bytes(&trust)).expect("a signature")));
+    fresh.lie("/v1/trusts", json!([text(&fresh.bench.keys().user_ca.vouch(bytes(&trust)).expect("a signature"))]));
     assert!(matches!(fresh.look(), Err(SyncError::OtherInstance { .. })));
     assert!(!fresh.path("trust.json").exists());
+}
+
+/// Nor is another told what certificates were used for, nor in the name of nobody.
+#[test]
+fn only_the_pinned_service_is_told() {
+    let world = World::new();
+    let spool = Spool::at(&world.dir.path().join("sessions"));
+    let connection = Connection {
+        session: Digest::from_bytes([1; 32]),
+        certificate: "x y".to_owned(),
+        account: "jit".to_owned(),
+        source: "::1".to_owned(),
+        began: world.bench.at(0),
+        ended: None,
+    };
+    spool.remember(&connection).expect("remembered");
+    let reporter = || Reporter::open(&world.dir.path().join("host"), spool.clone());
+    assert!(matches!(reporter(), Err(UsageError::Config(_))), "it does not know its name");
+    let key = keygen(world.dir.path(), "host-key", "ed25519");
+    let text = fs::read_to_string(world.path("host.toml")).expect("a file");
+    fs::write(world.path("host.toml"), format!("{text}name = \"db1\"\nhost_key = {key:?}\n")).expect("a file");
+    let (other, now) = (InstanceId::from_bytes([8; 16]), "2026-11-22T10:00:00.000Z");
+    world.lie("/v1/now", json!({"now": now, "instance": other, "trust": 1, "version": "1"}));
+    assert!(matches!(reporter().expect("a name").report(), Err(UsageError::OtherInstance { .. })));
+    world.honest();
+    let refused = reporter().expect("a name").report().expect_err("the policy has no such host");
+    assert!(refused.to_string().contains("db1"), "{refused}");
+    assert_eq!(spool.held().expect("a folder").waiting, 1, "it is told later");
 }
 
 fn first_trust(world: &World) -> Trust {
@@ -225,7 +258,7 @@ fn text(signed: &Signed) -> Value {
     serde_json::to_value(SignedText::from(signed)).expect("JSON")
 }
 
-/// A higher number, signed by a CA that is trusted already: nothing else replaces the trust document.
+/// The next number, signed by a CA that is trusted already: nothing else replaces the trust document.
 #[test]
 fn trust_grows_by_what_is_trusted() {
     let world = World::new();
@@ -233,30 +266,49 @@ fn trust_grows_by_what_is_trusted() {
     let announce = |number: u64, answer: Value| {
         let instance = InstanceId::from_bytes([7; 16]);
         let now = json!({"now": "2026-11-22T10:00:00.000Z", "instance": instance, "trust": number, "version": "1"});
-        *world.lies.lock().expect("no panic") = vec![("/v1/now", now), ("/v1/trust", answer)];
+        *world.lies.lock().expect("no panic") = vec![("/v1/now", now), ("/v1/trusts", answer)];
     };
-    let mut next = Trust { number: 2, ..first_trust(&world) };
+    let signed = |trust: &Trust| keys.user_ca.vouch(bytes(trust)).expect("a signature");
+    let after = |trust: &Trust| trust.next(Digest::of(&bytes(trust)), trust.at);
+    let mut next = after(&first_trust(&world));
     next.user_ca.push(keys.host_ca.public().clone());
-    // The newcomer cannot vouch for itself.
-    announce(2, text(&keys.host_ca.vouch(bytes(&next)).expect("a signature")));
-    assert!(matches!(world.look(), Err(SyncError::Trust(_))));
-    let stale = Trust { number: 0, ..next.clone() };
-    announce(2, text(&keys.user_ca.vouch(bytes(&stale)).expect("a signature")));
-    assert!(matches!(world.look(), Err(SyncError::Trust(_))));
-    assert_eq!(world.files(), before);
+    let third = after(&next);
+    let cut = json!({"text": text(&signed(&next))["text"].as_str().expect("JSON")[..80], "signature": text(&signed(&next))["signature"]});
+    let elsewhere = Trust { instance: InstanceId::from_bytes([8; 16]), ..next.clone() };
+    let table = [
+        ("by a key that is new itself", json!([text(&keys.host_ca.vouch(bytes(&next)).expect("a signature"))])),
+        ("by the KRL key", json!([text(&keys.krl.sign("trust@ssh-jit", bytes(&next)).expect("a signature"))])),
+        ("for another purpose", json!([text(&keys.krl.sign("krl@ssh-jit", bytes(&next)).expect("a signature"))])),
+        ("an older number", json!([text(&signed(&Trust { number: 0, ..next.clone() }))])),
+        ("the same again", json!([text(&signed(&first_trust(&world)))])),
+        ("one that is missing before", json!([text(&signed(&third))])),
+        ("for another instance", json!([text(&signed(&elsewhere))])),
+        ("a good one, then a bad one", json!([text(&signed(&next)), text(&signed(&next))])),
+        ("truncated", json!([cut])),
+        ("empty", json!([{"text": "", "signature": text(&signed(&next))["signature"]}])),
+        ("none", json!([])),
+        ("no list", json!(null)),
+    ];
+    for (what, answer) in table {
+        announce(3, answer);
+        let refused = world.look().expect_err(what);
+        assert!(matches!(refused, SyncError::Trust(_) | SyncError::Api(_)), "{what}: {refused}");
+        assert_eq!(world.files(), before, "{what}");
+    }
     // A service that says that it has an older one is not asked for it.
     announce(0, json!(null));
     assert!(world.look().is_ok());
     assert_eq!(world.files(), before);
-    announce(2, text(&keys.user_ca.vouch(bytes(&next)).expect("a signature")));
-    assert!(world.look().expect("a successor").new_cas);
-    assert_eq!(world.sync().status().expect("a status").trust, 2);
+    // Away while there were two.
+    announce(3, json!([text(&signed(&next)), text(&signed(&third))]));
+    assert!(world.look().expect("successors").new_cas);
+    assert_eq!(world.sync().status().expect("a status").trust, 3);
     let cas = fs::read_to_string(world.path("user-ca.pub")).expect("CAs");
     assert!(cas.contains(&keys.host_ca.public().to_string()), "{cas}");
     // The one that was pinned before does not come back.
     world.honest();
     assert!(!world.look().expect("the older one").new_cas);
-    assert_eq!(world.sync().status().expect("a status").trust, 2);
+    assert_eq!(world.sync().status().expect("a status").trust, 3);
 }
 
 /// A damaged pin is no reason to take whatever comes.
@@ -353,7 +405,10 @@ fn a_revocation_arrives_by_itself() {
     let told = Arc::clone(&looks);
     // Ends with the test's process.
     std::thread::spawn(move || {
-        sync.follow(|| clock, |outcome, failures| told.lock().expect("no panic").push((outcome.is_ok(), failures)))
+        let tell = |outcome: Result<Look, SyncError>, failures| {
+            told.lock().expect("no panic").push((outcome.is_ok(), failures));
+        };
+        sync.follow(|| clock, tell, |_| {})
     });
     let here = || fs::read(world.path("revoked.krl")).expect("a list") == world.list();
     std::thread::sleep(Duration::from_millis(300));

@@ -198,6 +198,15 @@ impl<'w> Run<'w> {
                 let expected = self.model.give_back(one % count);
                 self.same(&answer, expected)
             }
+            Step::Revoke { by, one } => {
+                let (by, one) = (PEOPLE[by], one % count);
+                let changes =
+                    json!({"target": {"request": self.cases[one].asked.id}, "reason": "the laptop was stolen"});
+                let answer =
+                    bench.send(Kind::Revocation, &Key::of(by), &with(bench.draft(Kind::Revocation, by), &changes));
+                let expected = self.model.revoke(by, one);
+                self.same(&answer, expected)
+            }
             _ => Ok(()),
         }
     }
@@ -233,10 +242,11 @@ impl<'w> Run<'w> {
     }
 }
 
-/// An answer to a request has its state inside, the others at the top; broken glass has none.
+/// An answer to a request has its state inside, the others at the top; a revocation gives a list, and broken glass has
+/// none.
 fn state_of(view: &Value) -> String {
     let state = view["request"]["state"]["name"].as_str().or(view["state"]["name"].as_str());
-    state.unwrap_or("broken").to_owned()
+    state.unwrap_or(if view.is_array() { "revoked" } else { "broken" }).to_owned()
 }
 
 fn agrees(sequences: u32) {

@@ -15,6 +15,7 @@ use crate::support::service::{Bench, policy};
 use crate::support::sinks::{Arrived, BAD_MOODS, Mood, Secure, Sink};
 use crate::support::tls::Authority;
 use crate::support::wait_until;
+use crate::uses::{active, ca, hosts, read, says, signed, stated_of};
 use crate::web::Browser;
 
 const KEY: &[u8; 24] = b"a key for webhooks only.";
@@ -447,6 +448,31 @@ fn planted_entries_harm_no_others() {
     let first = mails.iter().filter(|mail| !mail.header("subject").contains("Still waiting")).count();
     assert_eq!(first, 3, "carol, dan and alice: {mails:#?}");
     assert_eq!(told.bench.story(0).iter().filter(|event| event.starts_with("undelivered")).count(), 3);
+}
+
+/// A certificate that the log does not know is told of where people look, once for each connection; one that it knows
+/// is not.
+#[test]
+fn an_alarm_goes_out() {
+    let told = Told::with(&(with_addresses() + &hosts()));
+    let (_, certificate) = active(&told.bench);
+    delivered(&told.bench);
+    says(&told.bench, "db1", &stated_of(&told.bench, &certificate, 1)).ok();
+    let real = read(&certificate);
+    let forged = signed(&real, &ca(&told.bench, "user-ca"), 4711, "root");
+    for _ in 0..2 {
+        says(&told.bench, "db1", &stated_of(&told.bench, &forged, 2)).ok();
+    }
+    delivered(&told.bench);
+    let alarms = |sink: &Sink| {
+        let all = sink.arrived().into_iter();
+        all.filter(|one| format!("{}{}", one.head, one.body).contains("not in the log")).collect::<Vec<_>>()
+    };
+    let (hook, room, mail) = (alarms(&told.hook), alarms(&told.room), alarms(&told.mail));
+    assert_eq!((hook.len(), room.len(), mail.len()), (1, 1, 1), "{mail:#?}");
+    let hook = hook[0].json();
+    assert_eq!((&hook["type"], &hook["data"]["notice"]["serial"]), (&json!("certificate.unknown"), &json!("4711")));
+    assert!(to(&mail, "erin").len() == 1, "the administrator, and nobody else: {mail:#?}");
 }
 
 /// W06: nothing is sent to addresses inside unless they were allowed, by whatever name; no redirect is followed.

@@ -15,18 +15,23 @@ use crate::support::openssh::public_line;
 use crate::support::service::{Answer, Asked, Bench, Key, policy, with};
 use crate::support::world::World;
 use crate::support::{run, tool, wait_until};
-use crate::web::carol;
+use crate::web::{Browser, carol};
+use crate::web_acts::in_browser;
 
 const NAMESPACE: &str = "use@ssh-jit";
 
+/// The part of a policy that names hosts.
+pub(crate) fn hosts() -> String {
+    ["db1", "db2"].map(|host| format!("[hosts.{host}]\nkeys = [{:?}]\n", Key::of(host).line())).concat()
+}
+
 fn bench() -> Bench {
     let mut bench = Bench::unstarted();
-    let hosts = ["db1", "db2"].map(|host| format!("[hosts.{host}]\nkeys = [{:?}]\n", Key::of(host).line()));
-    bench.start(&(policy() + &hosts.concat())).expect("a service that starts");
+    bench.start(&(policy() + &hosts())).expect("a service that starts");
     bench
 }
 
-fn active(bench: &Bench) -> (Asked, String) {
+pub(crate) fn active(bench: &Bench) -> (Asked, String) {
     let asked = bench.ask("alice", "web", &json!({}));
     bench.approve("carol", &asked).ok();
     let certificate = bench.claim(&asked).certificate();
@@ -45,7 +50,7 @@ fn stated(bench: &Bench, certificate: &str) -> Value {
     })
 }
 
-fn says(bench: &Bench, key: &str, stated: &Value) -> Answer {
+pub(crate) fn says(bench: &Bench, key: &str, stated: &Value) -> Answer {
     let text = stated.to_string();
     bench.post("/v1/uses", &text, &Key::of(key).sign(NAMESPACE, text.as_bytes()))
 }
@@ -126,16 +131,16 @@ fn words_that_are_not_heard() {
     assert_eq!(uses(&bench, &asked), json!([]));
 }
 
-fn read(line: &str) -> Certificate {
+pub(crate) fn read(line: &str) -> Certificate {
     Certificate::from_openssh(line).expect("a certificate")
 }
 
-fn ca(bench: &Bench, name: &str) -> PrivateKey {
+pub(crate) fn ca(bench: &Bench, name: &str) -> PrivateKey {
     PrivateKey::read_openssh_file(bench.folder().join("ca-keys").join(name)).expect("a CA key")
 }
 
 /// The same certificate with another serial and principal, signed by `ca`.
-fn signed(real: &Certificate, ca: &PrivateKey, serial: u64, principal: &str) -> String {
+pub(crate) fn signed(real: &Certificate, ca: &PrivateKey, serial: u64, principal: &str) -> String {
     signed_for(real.public_key().clone(), real, ca, serial, principal)
 }
 
@@ -148,7 +153,7 @@ fn signed_for(key: KeyData, real: &Certificate, ca: &PrivateKey, serial: u64, pr
 }
 
 /// What db1 says about another connection of its.
-fn stated_of(bench: &Bench, certificate: &str, number: u8) -> Value {
+pub(crate) fn stated_of(bench: &Bench, certificate: &str, number: u8) -> Value {
     let mut stated = stated(bench, certificate);
     stated["connection"]["session"] = json!(Digest::from_bytes([number; 32]));
     stated
@@ -175,6 +180,13 @@ fn what_the_log_does_not_know_is_an_alarm() {
     assert_eq!(bench.events().iter().filter(|event| event.kind.to_string() == "unknown-certificate").count(), 4);
     assert_eq!(uses(&bench, &asked), json!([]), "none of them is the request's");
     assert_eq!(bench.get("/v1/alarms", &bench.session("alice")).code(), "no-duty");
+    // Pages tell those who may read the log, for a week.
+    let tells = |browser: &Browser| browser.opens(&bench, "/").ok().body.contains("ALARM");
+    let (mut olga, bob) = (in_browser(&bench, "olga", 31), in_browser(&bench, "bob", 32));
+    assert!(tells(&olga) && !tells(&bob));
+    bench.advance(7 * 86_400);
+    olga.signs_in(&bench, "olga").ok();
+    assert!(!tells(&olga));
 }
 
 /// Whoever has a CA key and can write the database, too, has not written the log.
@@ -225,6 +237,10 @@ fn a_certificate_made_with_a_stolen_key_shows_itself() {
         fs::write(machine.host_file(file), &cas).expect("the CAs");
     }
     fs::write(machine.host_file("principals/jit"), "quick\ndb-prod\n").expect("principals");
+    let trust = alice.run(&["ca", "show", "--json"]).good().json();
+    let (url, key) = (world.url(), machine.path("sshd_host_key"));
+    let host = format!("server = {url:?}\ninstance = {}\nname = \"db1\"\nhost_key = {key:?}\n", trust["instance"]);
+    fs::write(machine.host_file("host.toml"), host).expect("host.toml");
     alice.run(&["login", "quick", "--for", "1m", "--reason", "for a moment"]).good();
     let held = alice.state().join("requests");
     let mut names =
@@ -236,22 +252,21 @@ fn a_certificate_made_with_a_stolen_key_shows_itself() {
     let (forged, _) = machine.issue("forged", &Issue { ca: &stolen, serial: 4711, ..Issue::default() });
     let told = |machine: &Machine, sent: &str| {
         wait_until(|| machine.watchers().is_empty(), || "a watcher stays".to_owned());
-        let key = machine.path("sshd_host_key").display().to_string();
-        let sessions = machine.path("lib/ssh-jit/sessions").display().to_string();
-        let (url, name) = (world.url(), ["host", "report", "--name", "db1"]);
-        let args = [&name[..], &["--server", &url, "--host-key", &key, "--sessions", &sessions, "--json"]].concat();
-        assert_eq!(alice.run(&args).good().stdout.trim(), sent);
+        let (folder, sessions) = (machine.host_file(""), machine.path("lib/ssh-jit/sessions"));
+        let (folder, sessions) = (folder.display().to_string(), sessions.display().to_string());
+        let ran = alice.run(&["host", "report", "--folder", &folder, "--sessions", &sessions, "--json"]).good();
+        assert_eq!(ran.stdout.trim(), sent);
     };
     let shown = alice.run(&["show", &id]).good().stdout;
     assert!(shown.contains("  never used\n"), "{shown}");
     run(tool("ssh").arg("-F").arg(&real).args(["jit", "true"]));
-    told(&machine, r#"{"sent":1}"#);
-    told(&machine, r#"{"sent":0}"#);
+    told(&machine, r#"{"dropped":0,"sent":1}"#);
+    told(&machine, r#"{"dropped":0,"sent":0}"#);
     let shown = alice.run(&["show", &id]).good().stdout;
     assert!(shown.contains("  used on db1, ") && shown.contains("    db1 as jit from 127.0.0.1, "), "{shown}");
     assert!(!carol.run(&["doctor"]).stdout.contains("ALARM"));
     run(tool("ssh").arg("-F").arg(&forged).args(["jit", "true"]));
-    told(&machine, r#"{"sent":1}"#);
+    told(&machine, r#"{"dropped":0,"sent":1}"#);
     let doctor = carol.run(&["doctor"]);
     assert!(doctor.code == 1 && doctor.stdout.contains("NOT  ALARM"), "{doctor:?}");
     assert!(doctor.stdout.contains("a certificate that is not in the log opened db1 as jit"), "{doctor:?}");

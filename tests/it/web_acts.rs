@@ -11,7 +11,7 @@ use crate::support::service::{Answer, Asked, Bench, Key, policy, with};
 use crate::web::{Browser, carol};
 
 /// Somebody with a passkey of their own, signed in.
-fn in_browser(bench: &Bench, person: &str, seed: u8) -> Browser {
+pub(crate) fn in_browser(bench: &Bench, person: &str, seed: u8) -> Browser {
     let mut browser = Browser::new(seed);
     browser.enrols(bench, person, &json!({})).ok();
     browser.signs_in(bench, person).ok();
@@ -24,6 +24,7 @@ fn acts(bench: &Bench, browser: &Browser, kind: Kind, body: &Value) -> Answer {
         Kind::Return => ("return", "/web/returns"),
         Kind::Review => ("review", "/web/reviews"),
         Kind::Removal => ("removal", "/web/removals"),
+        Kind::Revocation => ("revocation", "/web/revocations"),
         _ => ("withdrawal", "/web/withdrawals"),
     };
     let draft = browser.calls(bench, &format!("/web/drafts/{draft}"), body);
@@ -71,6 +72,33 @@ fn a_persons_own_key_gives_access_back() {
     bench.load_policy(&policy().replace(&Key::of("alice").line(), &Key::of("alice new").line()));
     bench.refuses("unknown-key", || bench.send(Kind::Return, &Key::of("alice"), &given(&bench, "alice")));
     assert_eq!(bench.send(Kind::Return, &Key::of("alice new"), &given(&bench, "alice")).state(), "returned");
+}
+
+/// Who has the duty ends access from the request's page; who has not is told so before a passkey is touched, and their
+/// word is not taken either.
+#[test]
+fn a_passkey_revokes() {
+    let bench = Bench::new();
+    let (carol, olga) = (carol(&bench), in_browser(&bench, "olga", 31));
+    let asked = active(&bench);
+    let cut = json!({"id": asked.id, "reason": "the laptop was stolen"});
+    let page = |browser: &Browser| browser.opens(&bench, &format!("/requests/{}", asked.id)).ok().body;
+    assert!(page(&carol).contains("data-act=\"revocation\"") && !page(&olga).contains("data-act=\"revocation\""));
+    assert_eq!(olga.calls(&bench, "/web/drafts/revocation", &cut).code(), "no-duty");
+    let draft =
+        carol.calls(&bench, "/web/drafts/revocation", &cut).ok().json()["text"].as_str().expect("text").to_owned();
+    let by_olga = draft.replace("\"person\":\"carol\"", "\"person\":\"olga\"");
+    let sent = |browser: &Browser, text: &str| {
+        browser.calls(&bench, "/web/revocations", &browser.signs(Kind::Revocation, text))
+    };
+    assert_eq!(sent(&olga, &by_olga).code(), "no-duty");
+    assert_eq!(acts(&bench, &carol, Kind::Revocation, &with(cut.clone(), &json!({"reason": ""}))).code(), "malformed");
+    let ended = acts(&bench, &carol, Kind::Revocation, &cut).ok().json();
+    assert_eq!((&ended[0]["person"], &ended[0]["id"]), (&json!("alice"), &json!(asked.id)));
+    assert_eq!(carol.calls(&bench, "/web/drafts/revocation", &cut).code(), "not-active");
+    let page = page(&carol);
+    assert!(page.contains("Revoked") && page.contains("the laptop was stolen"), "{page}");
+    assert!(!page.contains("data-act=\"revocation\""), "once is enough");
 }
 
 #[test]

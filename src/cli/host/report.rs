@@ -1,53 +1,64 @@
-//! `ssh-jit host report`: tells the service what certificates were used for here.
+//! `ssh-jit host report`: tells the service what certificates were used for here, as `host sync` does by itself.
 
 use std::path::PathBuf;
 
-use crate::cli::ui::ask_passphrase;
-use crate::cli::{Context, Exit, Failure};
-use crate::client::api::Api;
-use crate::client::identity::Identity;
-use crate::domain::names::HostName;
-use crate::host::usage;
-use crate::wire::Now;
+use crate::cli::{Exit, Failure, Ui};
+use crate::host::spool::{self, Spool};
+use crate::host::usage::{Reporter, UsageError};
 
 /// What `host report` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// This host's name in the policy
-    #[arg(long, value_name = "NAME")]
-    name: HostName,
-    /// The host key that the policy has for it
-    #[arg(long, value_name = "FILE", default_value = "/etc/ssh/ssh_host_ed25519_key")]
-    host_key: PathBuf,
-    /// Where connections are remembered
-    #[arg(long, value_name = "DIR", default_value = usage::FOLDER)]
+    /// The folder with host.toml, which says who tells whom
+    #[arg(long, value_name = "FOLDER", default_value = "/etc/ssh/ssh-jit")]
+    folder: PathBuf,
+    #[command(flatten)]
+    memory: Memory,
+}
+
+/// Where connections are remembered.
+#[derive(clap::Args)]
+pub(super) struct Memory {
+    /// Where connections are remembered until the service has heard of them
+    #[arg(long, value_name = "FOLDER", default_value = spool::FOLDER)]
     sessions: PathBuf,
 }
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let missing = || Failure::misuse("no service is known").hint("--server URL");
-    let api = Api::new(context.config.server.as_deref().ok_or_else(missing)?, context.config.tls_ca.as_deref())?;
-    let now: Now = api.get("/v1/now")?;
-    if let Some(wanted) = context.config.instance.as_ref().filter(|wanted| **wanted != now.instance) {
-        let other = format!("another service answers at {}: instance {}", api.url(), now.instance);
-        return Err(Failure::new(other).hint(format!("instance {wanted} is configured")));
+impl Memory {
+    pub(super) fn spool(&self) -> Spool {
+        Spool::at(&self.sessions)
     }
-    let mut key = Identity::open(&args.host_key, None, &ask_passphrase)?;
-    let sent = usage::send(&args.sessions, &api, &mut key, (&now.instance, &args.name, now.now.second()))?;
-    if context.ui.json {
-        context.ui.data(&serde_json::json!({ "sent": sent }));
+}
+
+pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
+    let spool = args.memory.spool();
+    let sent = Reporter::open(&args.folder, spool.clone())?.report()?;
+    let dropped = spool.held()?.dropped;
+    if ui.json {
+        ui.data(&serde_json::json!({ "sent": sent, "dropped": dropped }));
     } else {
-        context.ui.say(format_args!("{sent} connections told"));
+        ui.say(said(sent, dropped));
     }
     Ok(Exit::Done)
 }
 
-impl From<usage::UsageError> for Failure {
-    fn from(error: usage::UsageError) -> Self {
+/// `1 connection told`, `2 connections told; 3 were dropped before`
+pub(super) fn said(sent: usize, dropped: u64) -> String {
+    let lost = if dropped > 0 { format!("; {dropped} were dropped before") } else { String::new() };
+    format!("{sent} connection{} told{lost}", if sent == 1 { "" } else { "s" })
+}
+
+impl From<UsageError> for Failure {
+    fn from(error: UsageError) -> Self {
         match error {
-            usage::UsageError::Service(error) => error.into(),
-            usage::UsageError::Key(error) => error.into(),
-            usage::UsageError::Folder { .. } => Self::new(error),
+            // Nobody breaks the glass from here.
+            UsageError::Service(error) => Self { hint: None, ..error.into() },
+            UsageError::Key(error) => error.into(),
+            UsageError::Config(_) => Self::new(error).hint("ssh-jit host setup writes it"),
+            UsageError::OtherInstance { .. } => {
+                Self::new(error).hint("somebody may be in between; compare host.toml with the service's instance")
+            }
+            UsageError::Folder { .. } => Self::new(error),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::LoginEnvironment;
 use crate::host::process::Process;
 use crate::host::session::{ADMITTED, Admitted, Authorities, FOLDER, SessionError};
+use crate::host::spool::{self, Spool};
 use crate::host::usage;
 use crate::host::watch::{Watcher, close_stdio};
 
@@ -35,12 +36,12 @@ pub(in crate::cli) fn run(args: &Args) -> Result<Exit, Failure> {
     io::stdout().flush()?;
     close_stdio()?;
     if let Some((mut connection, watcher)) = begun {
-        let spool = Path::new(usage::FOLDER);
+        let spool = Spool::at(Path::new(spool::FOLDER));
         // A full disk ends no session. Where PAM is off, this is not root, and remembers nothing.
-        let _ = usage::remember(spool, &connection);
+        let _ = spool.remember(&connection);
         watcher.run(&clock);
         connection.ended = Some(clock.now().second());
-        let _ = usage::remember(spool, &connection);
+        let _ = spool.remember(&connection);
     }
     Ok(Exit::Done)
 }

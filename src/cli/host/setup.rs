@@ -9,13 +9,15 @@ use serde_json::json;
 use crate::cli::person::{self, Pinned};
 use crate::cli::{Context, Exit, Failure};
 use crate::client::api::Api;
+use crate::client::published;
 use crate::domain::names::{AccountName, HostName, Invalid, PrincipalName};
+use crate::domain::trust::Chain;
 use crate::host::config::HostConfig;
 use crate::host::setup::{Change, Done, HostError, Layout, Node, Reloaded, Setup, Sshd, Undo, Wanted};
-use crate::wire::{Now, SignedText};
+use crate::wire::Now;
 
 /// What `host setup` takes, beside `--server`, `--instance` and `--tls-ca`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(in crate::cli) struct Args {
     /// What the policy calls this host [default: what /etc/hostname says]
@@ -28,11 +30,14 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Take everything back
-    #[arg(long, conflicts_with_all = ["name", "accounts", "include", "no_reload"])]
+    #[arg(long, conflicts_with_all = ["name", "accounts", "include", "pam", "no_reload"])]
     undo: bool,
     /// Put an Include at the top of sshd_config if none leads to /etc/ssh/sshd_config.d
     #[arg(long)]
     include: bool,
+    /// Have PAM end sessions when their certificates end: a line at the top of /etc/pam.d/sshd
+    #[arg(long)]
+    pam: bool,
     /// Leave the running sshd alone
     #[arg(long)]
     no_reload: bool,
@@ -44,7 +49,7 @@ pub(in crate::cli) struct Args {
 }
 
 /// Which host.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(in crate::cli) struct Place {
     /// A folder that stands for / in a trial
     #[arg(long, value_name = "DIR", default_value = "/")]
@@ -84,9 +89,7 @@ impl FromStr for Account {
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let layout = args.place.layout()?;
     let sshd = args.place.sshd(&layout)?;
-    if layout.is_this_machine() && !rustix::process::geteuid().is_root() {
-        return Err(Failure::new("host setup changes /etc/ssh, which takes root").hint("sudo ssh-jit host setup ..."));
-    }
+    needs_root(&layout, "host setup")?;
     if args.undo {
         return undo(context, args, &layout, &sshd);
     }
@@ -99,6 +102,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let done = setup.apply(!args.no_reload)?;
     report(context, &setup, &done);
     Ok(Exit::Done)
+}
+
+pub(super) fn needs_root(layout: &Layout, verb: &str) -> Result<(), Failure> {
+    if layout.is_this_machine() && !rustix::process::geteuid().is_root() {
+        let fact = format!("{verb} changes /etc/ssh, which takes root");
+        return Err(Failure::new(fact).hint(format!("sudo ssh-jit {verb} ...")));
+    }
+    Ok(())
 }
 
 fn undo(context: &Context, args: &Args, layout: &Layout, sshd: &Sshd) -> Result<Exit, Failure> {
@@ -125,11 +136,11 @@ fn undo(context: &Context, args: &Args, layout: &Layout, sshd: &Sshd) -> Result<
 }
 
 /// Asks the service who it is, and puts together what the host is to be.
-fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Failure> {
+pub(super) fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Failure> {
     // What was said once need not be said again.
-    let (server, tls_ca) = match HostConfig::load(&layout.folder()) {
-        Ok(known) => (Some(known.server), known.ca_certificate),
-        Err(_) => (None, None),
+    let (server, tls_ca, certificate) = match HostConfig::load(&layout.folder()) {
+        Ok(known) => (Some(known.server), known.ca_certificate, known.certificate),
+        Err(_) => (None, None, None),
     };
     let url = context.config.server.clone().or(server);
     let url = url.ok_or_else(|| Failure::misuse("no service is known").hint("--server URL"))?;
@@ -137,8 +148,8 @@ fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Fai
     let api = Api::new(person::address(&url)?, tls_ca.as_deref())?;
     // Nobody breaks the glass from here.
     let now: Now = api.get("/v1/now").map_err(|error| Failure { hint: None, ..error.into() })?;
-    let known: Option<SignedText> = crate::client::state::trust_at(&layout.trust())?;
-    let Pinned { trust, text, .. } = person::pinned(context, &api, known, &now)?;
+    let known = published::at(&layout.trust())?.map(Chain::first_contact).transpose()?;
+    let Pinned { chain, .. } = person::pinned(context, &api, known, &now)?;
     let mut accounts: BTreeMap<AccountName, BTreeSet<PrincipalName>> = BTreeMap::new();
     for account in &args.accounts {
         accounts.entry(account.name.clone()).or_default().extend(account.principals.iter().cloned());
@@ -146,11 +157,13 @@ fn wanted(context: &Context, args: &Args, layout: &Layout) -> Result<Wanted, Fai
     Ok(Wanted {
         server: api.url().to_owned(),
         tls_ca: tls_ca.map(std::fs::read).transpose()?,
-        trust_json: serde_json::to_vec(&text)?,
-        trust,
+        trust_json: published::to_json(chain.signed()),
+        trust: chain.newest().clone(),
         name: args.name.clone(),
+        certificate,
         accounts,
         include: args.include,
+        pam: args.pam,
         force: args.force,
         program: std::env::current_exe()?,
     })
@@ -197,7 +210,7 @@ fn report(context: &Context, setup: &Setup, done: &Done) {
     ui.good(format_args!("this host is {} and trusts the service", setup.name));
 }
 
-fn say_reloaded(context: &Context, reloaded: Option<&Reloaded>) {
+pub(super) fn say_reloaded(context: &Context, reloaded: Option<&Reloaded>) {
     let ui = &context.ui;
     match reloaded {
         None => ui.say("sshd was not told: it goes on as before until it is reloaded"),

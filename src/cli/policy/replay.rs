@@ -1,25 +1,19 @@
 //! `policy replay`: which requests of the past would go otherwise under a new policy than under the one that
 //! decided them. Both are judged by the same code, at the request's time and address.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::cli::past::{self, Past, Policies};
 use crate::cli::person::Person;
 use crate::cli::ui::time;
-use crate::cli::{Context, Exit, Failure, audit, policy_files};
-use crate::domain::digest::Digest;
-use crate::domain::event::{Event, EventKind};
+use crate::cli::{Context, Exit, Failure, policy_files};
 use crate::domain::facts::Facts;
-use crate::domain::names::{Invalid, PersonName, RequestId, RoleName};
-use crate::domain::policy::{Circumstances, Explained, Policy, Tickets};
-use crate::domain::statement::{Approval, Request};
-use crate::domain::time::{Patience, Seconds, Timestamp};
-use crate::domain::verify::Signed;
-use crate::wire::{EventView, PolicyView};
+use crate::domain::names::{PersonName, RequestId, RoleName};
+use crate::domain::policy::{Circumstances, Explained, Policy};
+use crate::domain::statement::Request;
+use crate::domain::time::Timestamp;
 
 /// What one person may have of a role is counted over so many seconds.
 const A_DAY: i64 = 24 * 3600;
@@ -30,26 +24,8 @@ pub(in crate::cli) struct Args {
     /// The new policy
     new: PathBuf,
     /// How far back
-    #[arg(long, value_name = "DAYS", default_value = "90d", value_parser = seconds)]
+    #[arg(long, value_name = "DAYS", default_value = "90d", value_parser = past::period)]
     last: i64,
-}
-
-/// `90d`, `36h`.
-fn seconds(text: &str) -> Result<i64, Invalid> {
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<u16>().ok()).map(|days| i64::from(days) * A_DAY);
-    let short = || text.parse::<Patience>().ok().map(Patience::seconds);
-    days.or_else(short).ok_or_else(|| Invalid::new("duration", text, "write it as 90d or 36h"))
-}
-
-/// A request as the log has it.
-struct Past {
-    request: Request,
-    at: Timestamp,
-    from: Option<IpAddr>,
-    tickets: Tickets,
-    policy: Digest,
-    approved: Vec<(PersonName, Seconds)>,
-    claimed: Option<Timestamp>,
 }
 
 /// A request that would go otherwise.
@@ -67,13 +43,12 @@ pub(in crate::cli) fn run(context: &Context, args: &Args) -> Result<Exit, Failur
     let new = policy_files::look_at(&args.new)?;
     let mut person = Person::open(context)?;
     let now = person.now()?;
-    let (mut past, erased) = read(&mut person)?;
-    past.sort_by_key(|past| past.at);
+    let (past, erased) = past::read(&mut person)?;
     let (ui, since) = (context.ui, now.plus(-args.last));
-    let (mut old, mut granted, mut otherwise) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut old, mut granted, mut otherwise) = (Policies::default(), Vec::new(), Vec::new());
     let (mut judged, mut unknown) = (0u32, 0u32);
     for past in &past {
-        let Some(policy) = policy_of(&mut person, &mut old, past.policy)? else {
+        let Some(policy) = old.get(&mut person, past.policy)? else {
             unknown += 1;
             continue;
         };
@@ -107,63 +82,6 @@ pub(in crate::cli) fn run(context: &Context, args: &Args) -> Result<Exit, Failur
     ui.say("facts of the past are not kept: all are judged as if nothing had been stated");
     ui.good(format_args!("{judged} requests, {} would go otherwise under {}", otherwise.len(), new.digest()));
     Ok(Exit::Done)
-}
-
-/// Every request of the log, with what became of it, and how many are there without their text.
-fn read(person: &mut Person<'_>) -> Result<(Vec<Past>, u32), Failure> {
-    let size = audit::head(person)?.size;
-    let (mut past, mut erased) = (BTreeMap::new(), 0);
-    audit::every(person, size, |_, view| {
-        let event = audit::parse(&view.leaf)?;
-        let Some(id) = event.request.clone() else { return Ok(()) };
-        if event.kind == EventKind::Requested {
-            match asked(&event, &view)? {
-                Some(request) => drop(past.insert(id, request)),
-                None => erased += 1,
-            }
-        } else if let Some(past) = past.get_mut(&id) {
-            become_of(past, &event, &view)?;
-        }
-        Ok(())
-    })?;
-    Ok((past.into_values().collect(), erased))
-}
-
-fn asked(event: &Event, view: &EventView) -> Result<Option<Past>, Failure> {
-    let (Some(text), Some(policy)) = (&view.statement, event.policy) else { return Ok(None) };
-    let request: Request = Signed::try_from(text)?.claims()?;
-    let at = event.at.second();
-    let tickets = Tickets::yes(&event.tickets);
-    Ok(Some(Past { request, at, from: event.from, tickets, policy, approved: Vec::new(), claimed: None }))
-}
-
-fn become_of(past: &mut Past, event: &Event, view: &EventView) -> Result<(), Failure> {
-    match (event.kind, &view.statement) {
-        (EventKind::Claimed, _) => past.claimed = Some(event.at.second()),
-        (EventKind::Approved, Some(text)) => {
-            let approval: Approval = Signed::try_from(text)?.claims()?;
-            past.approved.push((approval.person, approval.seconds));
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-/// The policy that decided, as the service stored it; `None` when this program does not read it.
-fn policy_of<'p>(
-    person: &mut Person<'_>,
-    known: &'p mut BTreeMap<Digest, Option<Policy>>,
-    sha256: Digest,
-) -> Result<Option<&'p Policy>, Failure> {
-    let policy = match known.entry(sha256) {
-        Entry::Occupied(found) => found.into_mut(),
-        Entry::Vacant(place) => {
-            let path = format!("/v1/policies?sha256={}", sha256.to_string().replace('+', "%2B"));
-            let view: PolicyView = person.read(&path)?;
-            place.insert(Policy::parse(&view.text).ok().filter(|policy| policy.digest() == sha256))
-        }
-    };
-    Ok(policy.as_ref())
 }
 
 /// What somebody was given: who, which role, from when until when.

@@ -24,6 +24,9 @@ const KINDS: &[(EventKind, &str)] = &[
     (EventKind::BreakGlass, "break-glass"),
     (EventKind::BreakGlassRefused, "break-glass-refused"),
     (EventKind::Reviewed, "reviewed"),
+    (EventKind::HostEnrolled, "host-enrolled"),
+    (EventKind::HostCertified, "host-certified"),
+    (EventKind::HostRemoved, "host-removed"),
 ];
 
 fn moment() -> Moment {

@@ -110,6 +110,10 @@ fn refuses(story: fn() -> Story, cases: &[Case<Story>]) {
     }
 }
 
+fn some_of(have: u32, need: u32, would: &str) -> Refusal {
+    Refusal::NotEnoughApprovals { have, need, would: would.to_owned() }
+}
+
 fn wider(field: &'static str) -> Refusal {
     Refusal::Wider { field }
 }
@@ -202,10 +206,10 @@ fn who_decides_is_another_person_who_may() {
             ("in another's name", Refusal::NotTheirKey { person: person("carol") }, |s| s.approvals[0].0 = dan()),
             ("by a key nobody has", Refusal::UnknownKey, |s| s.approvals[0].0 = stranger()),
             ("by an emergency key", Refusal::UnknownKey, |s| s.approvals[0].0 = dans_emergency_key()),
-            ("nobody at all", Refusal::NotEnoughApprovals { have: 0, need: 1 }, |s| s.approvals.clear()),
+            ("nobody at all", some_of(0, 1, "; would pass with --for 15m"), |s| s.approvals.clear()),
         ],
     );
-    let one_of_two = || Refusal::NotEnoughApprovals { have: 1, need: 2 };
+    let one_of_two = || some_of(1, 2, "");
     refuses(
         Story::two_approvals,
         &[
@@ -223,7 +227,7 @@ fn who_decides_is_another_person_who_may() {
     );
     refuses(
         Story::automatic,
-        &[("a second longer than automatic", Refusal::NotEnoughApprovals { have: 0, need: 1 }, |s| {
+        &[("a second longer than automatic", some_of(0, 1, "; would pass with --for 15m"), |s| {
             s.request.seconds = Some(seconds(901));
         })],
     );
@@ -257,7 +261,7 @@ fn approvers_who_lost_their_office_before_the_claim_count_no_more() {
             ("approver became a service", Refusal::ServicesCannotDecide { person: person("carol") }, |s| {
                 s.edit_policy("[people.carol]", "[people.carol]\nkind = \"service\"");
             }),
-            ("one approval more is needed", Refusal::NotEnoughApprovals { have: 1, need: 2 }, |s| {
+            ("one approval more is needed", some_of(1, 2, "; would pass with --for 15m"), |s| {
                 s.edit_policy("approvals = 1", "approvals = 2");
             }),
         ],
@@ -317,7 +321,7 @@ fn what_the_requester_or_the_role_lost_is_not_granted() {
     refuses(
         Story::automatic,
         &[
-            ("nothing is automatic any more", Refusal::NotEnoughApprovals { have: 0, need: 1 }, |s| {
+            ("nothing is automatic any more", some_of(0, 1, ""), |s| {
                 s.edit_policy("automatic = { max = \"15m\" }", "");
             }),
             ("requester left the group", not_eligible(), |s| {

@@ -245,8 +245,8 @@ impl Policy {
         let missing = if nobody { vec!["if there were enough of them".to_owned()] } else { Vec::new() };
         tell(&|| Met { rule: format!("roles.{}.approvers", asked.role), does, missing: missing.clone() });
         if nobody {
-            let would = role.would_pass(asked, at, around);
-            return Err(Refusal::NobodyDecides { role: asked.role.clone(), would: sentence(&would) });
+            let would = role.without_asking(asked, at, around);
+            return Err(Refusal::NobodyDecides { role: asked.role.clone(), would });
         }
         Ok(terms(role.quorum.clone(), None))
     }
@@ -321,6 +321,12 @@ impl Role {
         let missing = if over { vec![format!("up to what is left of {most} in 24 hours: {left}")] } else { Vec::new() };
         tell(&|| Met { rule: format!("roles.{}.daily_max", asked.role), does: "allows it", missing: missing.clone() });
         if over { Err(Refusal::DailyMax { role: asked.role.clone(), most, left }) } else { Ok(()) }
+    }
+
+    /// The same as the end of a sentence: `; would pass with --for 30m, or with a ticket like INC-[0-9]+`.
+    pub fn without_asking(&self, asked: &Asked<'_>, at: Timestamp, around: &Circumstances<'_>) -> String {
+        let ways = self.would_pass(asked, at, around);
+        if ways.is_empty() { String::new() } else { format!("; would pass {}", ways.join(", or ")) }
     }
 
     /// What would pass without asking anybody, for somebody who may ask at all.
@@ -436,8 +442,3 @@ impl fmt::Display for Rule {
 
 /// The name of the rule that stands in a role.
 pub const AUTOMATIC: &str = "automatic";
-
-/// `; would pass with --for 30m, or with a ticket like INC-[0-9]+`
-fn sentence(ways: &[String]) -> String {
-    if ways.is_empty() { String::new() } else { format!("; would pass {}", ways.join(", or ")) }
-}

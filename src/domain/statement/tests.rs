@@ -28,6 +28,10 @@ fn sample(kind: Kind) -> Value {
             "key": ecdsa_key(), "application": "localhost", "ssh_key": this_request(), "until": at(86400)
         }),
         Kind::Removal => json!({ "key": this_request(), "reason": "" }),
+        Kind::Invitation => json!({
+            "host": "db1", "aliases": ["db1.example.org"], "key": ecdsa_key(), "until": at(3600)
+        }),
+        Kind::HostRemoval => json!({ "host": "db1", "reason": "it was broken into" }),
         Kind::BreakGlassCheck | Kind::Session => json!({}),
     };
     let common = json!({
@@ -54,6 +58,8 @@ fn reread(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         Kind::Acknowledgement => parse::<Acknowledgement>(bytes).map(|s| to_bytes(&s)),
         Kind::Enrolment => parse::<Enrolment>(bytes).map(|s| to_bytes(&s)),
         Kind::Removal => parse::<Removal>(bytes).map(|s| to_bytes(&s)),
+        Kind::Invitation => parse::<Invitation>(bytes).map(|s| to_bytes(&s)),
+        Kind::HostRemoval => parse::<HostRemoval>(bytes).map(|s| to_bytes(&s)),
         Kind::Session => parse::<Session>(bytes).map(|s| to_bytes(&s)),
     }
 }
@@ -89,6 +95,8 @@ fn kinds_and_namespaces_keep_their_names() {
         "acknowledgement",
         "enrolment",
         "removal",
+        "invitation",
+        "host-removal",
         "session",
     ];
     assert_eq!(names, expected);
@@ -221,6 +229,8 @@ fn a_signature_serves_its_own_kind_only() {
         Kind::Acknowledgement => verify::<Acknowledgement>(bytes, namespace),
         Kind::Enrolment => verify::<Enrolment>(bytes, namespace),
         Kind::Removal => verify::<Removal>(bytes, namespace),
+        Kind::Invitation => verify::<Invitation>(bytes, namespace),
+        Kind::HostRemoval => verify::<HostRemoval>(bytes, namespace),
         Kind::Session => verify::<Session>(bytes, namespace),
     };
     for &kind in Kind::ALL {

@@ -105,6 +105,10 @@
     withdrawal: { make: draft('withdrawal', id), kind: 'withdrawal', path: '/web/withdrawals', done: () => 'withdrawn' },
     return: { make: draft('return', id), kind: 'return', path: '/web/returns', done: () => 'given back' },
     acknowledgement: { make: draft('acknowledgement', id), kind: 'acknowledgement', path: '/web/acknowledgements', done: () => 'nobody is told again' },
+    revocation: {
+      make: draft('revocation', (form) => ({ ...id(form), reason: form.elements.reason.value.trim() })),
+      kind: 'revocation', path: '/web/revocations', done: () => 'revoked',
+    },
     review: {
       make: draft('review', (form) => ({ ...id(form), outcome: form.elements.outcome.value, comment: form.elements.comment.value.trim() })),
       kind: 'review', path: '/web/reviews', done: () => 'the review is closed',

@@ -6,7 +6,7 @@ use askama::Template;
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{HostName, PersonName, Principal, RequestId, Ticket};
-use crate::domain::policy::Terms;
+use crate::domain::policy::{Duty, Terms};
 use crate::domain::request::State;
 use crate::domain::statement::{Approval, Decision, Revocation};
 use crate::domain::text::visible;
@@ -52,6 +52,8 @@ pub(in super::super) struct Request {
     /// What hosts say it was used for.
     used: Option<String>,
     stand: Stand,
+    /// Whether the reader has the duty to end it, and it is not over.
+    may_revoke: bool,
     form: Option<Form>,
     /// Who is told if nobody decides, and when.
     ahead: Vec<(String, Timestamp)>,
@@ -191,6 +193,8 @@ impl Request {
             used: info.uses.as_ref().map(|uses| usage::summary(uses, now)),
             others: if others.is_empty() { String::new() } else { listed(&others) },
             stand,
+            // Who can deny it has a word for that already.
+            may_revoke: caller.has_any(&[Duty::Revokers]) && !info.state.is_final() && form.is_none(),
             form,
             ahead: info.ahead.iter().map(|step| (told(step), step.at)).collect(),
             decisions: info.decisions.iter().map(Decided::of).collect(),
@@ -420,6 +424,7 @@ pub(super) fn story(event: &Event) -> String {
             let digest = event.policy.map(|policy| policy.to_string()).unwrap_or_default();
             format!("the policy {digest} came into force")
         }
+        EventKind::TrustChanged => format!("trust document {detail}"),
         EventKind::SessionOpened => format!("{who} signed in to read"),
         EventKind::PasskeyEnrolled => format!("{who} enrolled a passkey"),
         EventKind::PasskeyRemoved => format!("{who} removed a passkey"),
@@ -438,6 +443,9 @@ pub(super) fn story(event: &Event) -> String {
         EventKind::UnknownCertificate => {
             format!("ALARM: a certificate that is not in this log opened {detail}{from}{serial}")
         }
+        EventKind::HostEnrolled => format!("the host {detail} redeemed the invitation of {who}"),
+        EventKind::HostCertified => format!("the host {detail} was certified{serial}"),
+        EventKind::HostRemoved => format!("{who} had the host {detail} certified no more"),
         EventKind::FactsStated => format!("{detail}: facts were stated"),
         EventKind::Revoked if !detail.is_empty() => {
             format!("the access of {who} to{role} ended with the {detail}{serial}")

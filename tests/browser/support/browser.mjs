@@ -52,6 +52,9 @@ const named = (page) => ({
   finding: page.getByLabel('What you found'),
   closeReview: page.getByRole('button', { name: 'Close the review' }),
   remove: page.getByRole('button', { name: 'Remove' }),
+  revokeIt: page.locator('summary', { hasText: 'Revoke' }),
+  reasonForRevoking: page.getByLabel(/^Reason for revoking/),
+  revoke: page.getByRole('button', { name: 'Revoke', exact: true }),
   giveBack: page.getByRole('button', { name: 'Give back' }),
 });
 

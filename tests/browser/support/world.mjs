@@ -17,6 +17,7 @@ const ROLES = `
 [duties]
 auditors = ["audit", "carol"]
 reviewers = ["dba"]
+revokers = ["carol"]
 
 [roles.db-prod]
 description = "PostgreSQL, production"

@@ -253,3 +253,44 @@ fn denials_help_those_who_may_ask() {
     let most = "ssh-jit: denied: one person may have db-prod for 20m in 24 hours";
     refused(&world, "bob", &[], 11, &[most, "hint: 20m is left of it"]);
 }
+
+/// Counted from the log: what was asked, given, never claimed and never used; who did not need what they may ask for;
+/// and what the policy came to allow.
+#[test]
+fn the_report_says_what_is_not_needed() {
+    let mut world = World::new();
+    let usual = world.usual_policy();
+    let id = world.as_("alice").ask(&["db-prod", "--for", "2h", "--reason", "replica lag after failover"]);
+    world.as_("carol").run(&["approve", &id]).good();
+    world.as_("alice").run(&["login", &id]).good();
+    world.as_("alice").run(&["done", &id]).good();
+    let refused = world.as_("bob").ask(&["db-prod", "--for", "3h", "--reason", "look at the lag"]);
+    world.as_("carol").run(&["deny", &refused, "--reason", "not today"]).good();
+    world.as_("bob").run(&["login", "db-prod", "--for", "10m", "--reason", "look at the lag"]).good();
+    let report = |world: &World| world.as_("carol").run(&["report", "--last", "7d", "--json"]).good().json();
+    let first = report(&world);
+    let role = &first["roles"]["db-prod"];
+    let counts = ["asked", "automatic", "approved", "denied", "undecided", "unclaimed", "claimed", "unused"];
+    let counted: Vec<_> = counts.iter().map(|name| role[name].as_u64().unwrap()).collect();
+    assert_eq!(counted, [3, 1, 1, 1, 0, 0, 2, 1], "{first}");
+    assert!(role["decided_p50"].is_u64() && role["decided_p90"].is_u64() && role["last"].is_string(), "{first}");
+    let sleeps = |report: &serde_json::Value, person: &str, role: &str| {
+        let eligible = serde_json::json!({ "person": person, "role": role });
+        report["dormant"].as_array().unwrap().contains(&eligible)
+    };
+    assert!(!sleeps(&first, "alice", "db-prod") && !sleeps(&first, "bob", "db-prod"), "{first}");
+    assert!(sleeps(&first, "alice", "quick"), "{first}");
+    assert_eq!(first["drift"], serde_json::json!({ "gained": [], "lost": [], "hosts": {} }));
+    let grown = usual.replacen("hosts = [\"db1\", \"db2\"]", "hosts = [\"db1\", \"db2\", \"db3\"]", 1);
+    world.load_policy(&grown.replacen("requesters = [\"sre\"", "requesters = [\"dan\", \"sre\"", 1));
+    let later = report(&world);
+    assert_eq!(later["drift"]["hosts"], serde_json::json!({ "db-prod": ["db3"] }), "{later}");
+    let gained = serde_json::json!([{ "person": "dan", "role": "db-prod" }]);
+    assert_eq!(later["drift"]["gained"], gained, "{later}");
+    let shown = world.as_("carol").run(&["report", "--last", "7d"]).good().stdout;
+    for line in ["dan may ask for db-prod, and could not then", "db-prod opens db3, and did not then"] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    let forbidden = world.as_("bob").run(&["report"]);
+    assert!(forbidden.code == 1 && forbidden.stderr.contains("this needs the duty"), "{forbidden:?}");
+}

@@ -155,7 +155,7 @@ fn its_file_is_whole_and_safe() {
     refuses("gar bage", "1: key with no value, expected `=`");
     refuses(
         &good.replace("journal", "jurnal"),
-        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `break_glass_listen`, `break_glass_url`, `ca_keys`, `policy`, `database`, `journal`, `tls_cert`, `tls_key`, `connections_per_address`, `behind_proxy`, `trusted_proxies`, `clock_skew`, `remembered`, `oidc`, `sources`, `ticket_checks`, `notify`",
+        "6: jurnal: unknown field `jurnal`, expected one of `url`, `listen`, `break_glass_listen`, `break_glass_url`, `ca_keys`, `policy`, `database`, `journal`, `tls_cert`, `tls_key`, `connections_per_address`, `behind_proxy`, `trusted_proxies`, `clock_skew`, `host_certificates`, `remembered`, `oidc`, `sources`, `ticket_checks`, `notify`",
     );
     refuses(&good.replace("127.0.0.1:0", "localhost"), "2: listen: invalid socket address syntax");
     refuses(

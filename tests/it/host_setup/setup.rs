@@ -105,7 +105,7 @@ fn the_files_are_readable_whatever_the_umask() {
     world.run(command).good();
     let folder = tree.path("/etc/ssh/ssh-jit");
     let host = fs::read_to_string(folder.join("host.toml")).unwrap().parse::<toml::Table>().unwrap();
-    assert_eq!(host.keys().collect::<Vec<_>>(), ["ca_certificate", "instance", "server"]);
+    assert_eq!(host.keys().collect::<Vec<_>>(), ["ca_certificate", "instance", "name", "server"]);
     assert_eq!(host["server"].as_str(), Some(url.as_str()));
     assert_eq!(fs::read(host["ca_certificate"].as_str().unwrap()).unwrap(), fs::read(tls_ca).unwrap());
     for (path, (kind, mode, _)) in tree.picture().into_iter().filter(|(path, _)| path.starts_with(&folder)) {
@@ -451,4 +451,103 @@ fn systemd_is_told_to_run_sync() {
     assert!(text.contains(&start), "{text}");
     tree.run(&["setup", "--undo"]).good();
     assert_eq!(tree.picture(), before);
+}
+
+/// PAM's file gets one line, at its top, and is what it was without it.
+#[test]
+fn pam_runs_what_ends_sessions_until_it_is_taken_back() {
+    let world = World::new();
+    let tree = with_pam(&world, "yes");
+    let (before, pam) = (tree.picture(), tree.path("/etc/pam.d/sshd"));
+    for _ in 0..2 {
+        tree.setup(&["--pam"]).good();
+        let program = tree.path("/etc/ssh/ssh-jit/session").canonicalize().unwrap();
+        let line = format!("session required pam_exec.so quiet stdout {}\n", program.display());
+        assert_eq!(fs::read_to_string(&pam).unwrap(), format!("{line}{PAM}"));
+    }
+    let check = tree.run(&["check"]);
+    assert!(check.stdout.contains("PAM runs it when a session opens"), "{check:?}");
+    // Moved by hand, it stands in the way: without its program nobody could log in.
+    let text = fs::read_to_string(&pam).unwrap();
+    let (line, rest) = text.split_once('\n').unwrap();
+    fs::write(&pam, format!("{rest}\n{line} \n")).unwrap();
+    let moved = tree.picture();
+    let ran = tree.run(&["setup", "--undo"]);
+    assert!(ran.code == 1 && ran.stderr.contains("still runs"), "{ran:?}");
+    assert_eq!(tree.picture(), moved);
+    fs::write(&pam, text).unwrap();
+    tree.run(&["setup", "--undo"]).good();
+    assert_eq!(tree.picture(), before);
+}
+
+/// Where its line would do nothing, or keep everybody out, it is not written.
+#[test]
+fn pam_that_would_keep_people_out_is_left_alone() {
+    let world = World::new();
+    let tree = with_pam(&world, "no");
+    let before = tree.picture();
+    let ran = tree.setup(&["--pam"]);
+    assert!(ran.code == 1 && ran.stderr.contains("UsePAM is no"), "{ran:?}");
+    let config = tree.path("/etc/ssh/sshd_config");
+    fs::write(&config, fs::read_to_string(&config).unwrap().replace("UsePAM no", "UsePAM yes")).unwrap();
+    let yes = tree.picture();
+    // A disk from which no program runs.
+    let root = tree.root.display().to_string();
+    let (url, account) = (world.url(), format!("{}=db-prod", user()));
+    let script = format!("mount --bind {root} {root} && mount -o remount,bind,noexec {root} && exec \"$@\"");
+    let setup = tree.command(&["setup", "--server", &url, "--account", &account, "--pam"]);
+    let mut command = crate::support::tool("unshare");
+    command.args(["-m", "sh", "-c", &script, "sh"]).arg(setup.get_program()).args(setup.get_args());
+    let ran = world.run(command);
+    assert!(ran.code == 1 && ran.stderr.contains("session: "), "{ran:?}");
+    assert_eq!(tree.picture(), yes);
+    // A module that is missing.
+    let script = "for d in /lib/*/security /usr/lib/*/security; do mount -t tmpfs tmpfs $d; done; exec \"$@\"";
+    let mut command = crate::support::tool("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(setup.get_program()).args(setup.get_args());
+    let ran = world.run(command);
+    assert!(ran.code == 1 && ran.stderr.contains("pam_exec.so is not installed"), "{ran:?}");
+    assert_eq!(tree.picture(), yes);
+    let (pam, aside) = (tree.path("/etc/pam.d/sshd"), tree.path("/etc/pam.d/other"));
+    fs::rename(&pam, &aside).unwrap();
+    symlink(&aside, &pam).unwrap();
+    let ran = tree.setup(&["--pam"]);
+    assert!(ran.code == 1 && ran.stderr.contains("is there already"), "nothing is written through a link: {ran:?}");
+    assert_eq!(fs::read_to_string(&aside).unwrap(), PAM);
+    fs::remove_dir_all(tree.path("/etc/pam.d")).unwrap();
+    let ran = tree.setup(&["--pam"]);
+    assert!(ran.code == 1 && ran.stderr.contains("there is no "), "{ran:?}");
+    assert_ne!(before, yes);
+}
+
+/// A disk on which nothing can be written, or not all of it: what is there stays, and is said to.
+#[test]
+fn a_disk_that_takes_nothing_stays_as_it_is() {
+    let world = World::new();
+    let tree = Tree::new(&world);
+    let ssh = tree.path("/etc/ssh").display().to_string();
+    let (url, account) = (world.url(), format!("{}=db-prod", user()));
+    let setup = tree.command(&["setup", "--server", &url, "--account", &account]);
+    let before = tree.picture();
+    let full = "cp -a $1 $1.copy; mount -t tmpfs -o size=48k,mode=755 tmpfs $1; cp -a $1.copy/. $1; rm -r $1.copy
+        dd if=/dev/zero of=$1/fill bs=4k 2>/dev/null; ls -A $1 >$1/../before; shift; \"$@\"; code=$?
+        ls -A $0 | cmp - $0/../before || code=9; rm $0/../before; exit $code";
+    let read_only = "mount --bind $1 $1; mount -o remount,bind,ro $1; shift; exec \"$@\"";
+    for (script, said) in [(read_only, "Read-only file system"), (full, "No space left on device")] {
+        let mut command = crate::support::tool("unshare");
+        command.args(["-m", "sh", "-c", script, &ssh, &ssh]).arg(setup.get_program()).args(setup.get_args());
+        let ran = world.run(command);
+        assert!(ran.code == 1 && ran.stderr.contains(said) && ran.stderr.contains("nothing was changed"), "{ran:?}");
+        assert_eq!(tree.picture(), before, "{said}");
+    }
+    assert!(tree.admits_standing());
+}
+
+const PAM: &str = "# PAM configuration\n@include common-auth\nsession optional pam_motd.so\nno end";
+
+fn with_pam<'w>(world: &'w World, uses: &str) -> Tree<'w> {
+    let tree = Tree::with(world, &format!("Include @/etc/ssh/sshd_config.d/*.conf\nUsePAM {uses}"));
+    fs::create_dir(tree.path("/etc/pam.d")).unwrap();
+    fs::write(tree.path("/etc/pam.d/sshd"), PAM).unwrap();
+    tree
 }

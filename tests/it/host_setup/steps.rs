@@ -25,8 +25,10 @@ fn wanted(world: &World) -> Wanted {
         trust_json: serde_json::to_vec(&SignedText::from(&signed)).expect("JSON"),
         trust: Trust::first_contact(&signed).expect("it vouches for itself"),
         name: None,
+        certificate: None,
         accounts: BTreeMap::from([(account, [principal].into())]),
         include: true,
+        pam: true,
         force: false,
         program: "/usr/bin/ssh-jit".into(),
     }
@@ -34,11 +36,12 @@ fn wanted(world: &World) -> Wanted {
 
 /// Without an Include, with systemd: every kind of step there is.
 fn tree(world: &World) -> Tree<'_> {
-    let tree = Tree::with(world, "# no drop-ins here");
+    let tree = Tree::with(world, "# no drop-ins here\nUsePAM yes");
     fs::remove_dir(tree.path("/etc/ssh/sshd_config.d")).expect("an empty folder");
-    for folder in ["/run/systemd/system", "/etc/systemd/system"] {
+    for folder in ["/run/systemd/system", "/etc/systemd/system", "/etc/pam.d"] {
         fs::create_dir_all(tree.path(folder)).expect("a folder");
     }
+    fs::write(tree.path("/etc/pam.d/sshd"), "session optional pam_motd.so\n").expect("PAM's file");
     tree
 }
 

@@ -167,6 +167,14 @@ impl Model {
         Ok("returned")
     }
 
+    pub(super) fn revoke(&mut self, by: &'static str, one: usize) -> Answer {
+        self.policy.may_revoke(by)?;
+        let asked = &mut self.asked[one];
+        demand(["requested", "approved", "active"].contains(&asked.state(self.now)), "not-active")?;
+        asked.state = "revoked";
+        Ok(asked.state)
+    }
+
     /// What hung on being on call ends, unless it would be given without.
     pub(super) fn page(&mut self) {
         for one in 0..self.asked.len() {

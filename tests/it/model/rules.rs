@@ -46,6 +46,11 @@ impl Policy {
         demand(!(self.dan_revoked && person == "dan"), "revoked-key")
     }
 
+    pub(super) fn may_revoke(&self, person: &str) -> Refusable {
+        self.signs(person)?;
+        demand(self.dba().contains(&person), "no-duty")
+    }
+
     fn dba(&self) -> Vec<&'static str> {
         if self.carol_left { vec!["dan", "frank"] } else { vec!["carol", "dan", "frank"] }
     }

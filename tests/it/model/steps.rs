@@ -14,6 +14,7 @@ pub(super) enum Step {
     Withdraw { by: Option<usize>, one: usize },
     Claim { one: usize, by_subject: bool },
     Return { one: usize },
+    Revoke { by: usize, one: usize },
     BreakGlass { who: usize, seconds: i64 },
     BreakAgain,
     Policy(Policy),
@@ -33,7 +34,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => ask().prop_map(Step::Ask),
         1 => (0..8usize).prop_map(|one| Step::Extend { one, seconds: 600 }),
     ];
-    let between = || prop::option::weighted(0.3, prop_oneof![4 => circumstance(), 1 => give_back()]);
+    let between = || prop::option::weighted(0.3, prop_oneof![4 => circumstance(), 1 => give_back(), 1 => revoke()]);
     let approve = || approve(Just(LAST).boxed());
     let led = (begins, between(), approve(), between(), approve(), between(), between()).prop_map(
         |(begins, before, first, meanwhile, second, after, later)| {
@@ -50,6 +51,10 @@ fn give_back() -> impl Strategy<Value = Step> {
     (0..8usize).prop_map(|one| Step::Return { one })
 }
 
+fn revoke() -> impl Strategy<Value = Step> {
+    (prop::sample::select(vec![0usize, 2, 3, 4]), 0..8usize).prop_map(|(by, one)| Step::Revoke { by, one })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let one = || 0..8usize;
     prop_oneof![
@@ -61,6 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (prop::option::weighted(0.2, 0..7usize), one()).prop_map(|(by, one)| Step::Withdraw { by, one }),
         8 => (one(), prop::bool::weighted(0.9)).prop_map(|(one, by_subject)| Step::Claim { one, by_subject }),
         1 => give_back(),
+        1 => revoke(),
         1 => (0..2usize, prop::sample::select(vec![300i64, 600, 700, 901]))
             .prop_map(|(who, seconds)| Step::BreakGlass { who, seconds }),
         1 => Just(Step::BreakAgain),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use ssh_jit::clock::Clock;
-use ssh_jit::host::session::{PAM_LINE, WITHOUT_PAM, wrapper};
+use ssh_jit::host::session::{WITHOUT_PAM, WRAPPER, pam_line, wrapper};
 use ssh_key::certificate::Builder;
 use ssh_key::{PrivateKey, PublicKey};
 use tempfile::TempDir;
@@ -279,7 +279,7 @@ fn configure(dir: &Path, way: Way) {
             lines =
                 lines.lines().filter(|line| !line.contains("pam_loginuid")).map(|line| format!("{line}\n")).collect();
         }
-        fs::write(&pam, format!("{PAM_LINE}\n{lines}")).expect("PAM's file for sshd");
+        fs::write(&pam, format!("{}\n{lines}", pam_line(Path::new(WRAPPER)))).expect("PAM's file for sshd");
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod between;
 pub(crate) mod mutations;
+pub(crate) mod netns;
 pub(crate) mod openssh;
 pub(crate) mod pager;
 pub(crate) mod passkey;

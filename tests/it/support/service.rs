@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use ssh_jit::ca::{Keys, read_trust, write_trust};
+use ssh_jit::ca::{Keys, read_trusts, write_trust};
 use ssh_jit::clock::Clock;
 use ssh_jit::domain::digest::Digest;
 use ssh_jit::domain::event::Event;
@@ -162,7 +162,7 @@ impl Bench {
         let keys = load_keys(base);
         let store = Store::open(&format!("sqlite:{DATABASE}"), base)?;
         let glass = Glass::new(GlassParts {
-            signed_trust: read_trust(&base.join("ca-keys")).expect("trust"),
+            trusts: read_trusts(&base.join("ca-keys")).expect("trust"),
             journal: open_journal(&self.journal(), &keys)?,
             keys,
             policy: Policy::parse(policy).expect("a policy"),

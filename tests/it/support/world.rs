@@ -28,7 +28,8 @@ pub(crate) fn ssh_jit() -> Command {
 /// `ssh-jit host sync` on a host's folder.
 pub(crate) fn host_sync(folder: &Path, args: &[&str]) -> Command {
     let mut command = ssh_jit();
-    command.args(["host", "sync", "--folder"]).arg(folder).args(args);
+    let sessions = folder.with_file_name("sessions");
+    command.args(["host", "sync", "--folder"]).arg(folder).arg("--sessions").arg(sessions).args(args);
     command
 }
 
@@ -378,7 +379,12 @@ impl World {
         fs::create_dir_all(&folder).expect("a folder");
         let trust = self.as_("alice").run(&["ca", "show", "--json"]).good().stdout;
         let trust: serde_json::Value = serde_json::from_str(&trust).expect("JSON");
-        let mut text = format!("server = {:?}\ninstance = {}\n", self.url(), trust["instance"]);
+        let key = dir.join("sshd_host_key");
+        let mut text = format!(
+            "server = {:?}\ninstance = {}\nname = {name:?}\nhost_key = {key:?}\n",
+            self.url(),
+            trust["instance"]
+        );
         if self.authority.is_some() {
             writeln!(text, "ca_certificate = \"{}\"", self.path("tls-ca.pem").display()).expect("text");
         }
