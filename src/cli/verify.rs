@@ -65,6 +65,8 @@ fn believed(context: &Context, args: &Args, receipt: &ReceiptView) -> Result<Cha
     let texts = receipt.trusts.iter().chain([&receipt.trust]);
     let theirs = texts.map(Signed::try_from).collect::<Result<Vec<_>, _>>()?;
     let newest = Signed::try_from(&receipt.trust)?;
+    // Known by its SHA-256 or not, what stands in the receipt is whole.
+    Trust::first_contact(&newest).map_err(not_theirs)?;
     let known = match (args.trust.as_slice(), &context.config.server) {
         ([], Some(url)) => person::known(&State::open(&context.environment.state, url)?)?,
         ([], None) => None,
