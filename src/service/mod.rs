@@ -2,12 +2,14 @@
 //! verify, decide, commit what is spent and what will be signed, sign outside the writer, verify the
 //! signature, release.
 
+mod aftermath;
 mod break_glass;
 mod cases;
 mod circumstances;
 mod claims;
 mod decisions;
 mod drafts;
+mod drills;
 mod error;
 mod extensions;
 mod facts;
@@ -37,6 +39,7 @@ use crate::config::{ChannelConfig, OidcConfig, Proxies, TicketCheckConfig};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
+use crate::domain::journal::Unreviewed;
 use crate::domain::key::PublicKey;
 use crate::domain::names::{CheckName, PersonName, RequestId, RoleName, SourceName};
 use crate::domain::policy::Policy;
@@ -51,8 +54,10 @@ use crate::notify::Outbox;
 use crate::store::journal::Journal;
 use crate::store::{Store, StoreError, Value, events};
 
+pub use aftermath::Aftermath;
 pub use claims::Issued;
 pub use drafts::Choice;
+pub use drills::{DrillInfo, Proof, Report, Unproven};
 pub use error::Error;
 pub use extensions::Extended;
 pub use facts::FactInfo;
@@ -63,6 +68,7 @@ pub use notices::ChannelInfo;
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
+pub use reviews::OpenReview;
 pub use revocations::Revoked;
 pub use sessions::{Caller, Holder, Opened};
 pub use uses::Alarm;
@@ -83,6 +89,7 @@ pub struct Service {
     signed_trust: Signed,
     journal: Mutex<Journal>,
     journal_epoch: u16,
+    unreviewed: RwLock<Vec<Unreviewed>>,
     policies: RwLock<VecDeque<Arc<Policy>>>,
     clock: Clock,
     seen: VerifiedSet,
@@ -184,6 +191,7 @@ impl Service {
             signed_trust: parts.signed_trust,
             journal: Mutex::new(parts.journal),
             journal_epoch,
+            unreviewed: RwLock::default(),
             policies: RwLock::new(VecDeque::new()),
             clock: parts.clock,
             seen: VerifiedSet::new(parts.settings.remembered),
@@ -200,8 +208,11 @@ impl Service {
             outbox: Arc::new(notices::outbox(&parts.settings)),
             settings: parts.settings,
         });
+        service.recall_unreviewed().await;
+        service.note_unreviewed(service.journal().replay());
         service.load_policy(parts.policy, true).await?;
         service.import_journal().await?;
+        service.adopt_reviews().await?;
         service.recall_revoked().await?;
         Ok(service)
     }

@@ -125,7 +125,7 @@ fn the_database_is_the_one_that_was_made() {
 
     let database = rusqlite::Connection::open(world.path("ca/ssh-jit.db")).unwrap();
     database.execute("INSERT INTO migrations VALUES (99, 'x')", []).unwrap();
-    let newer = "ssh-jit: the database has schema 99, and this version knows 7; run a newer ssh-jit";
+    let newer = "ssh-jit: the database has schema 99, and this version knows 8; run a newer ssh-jit";
     serve(&world).is(1, &[], &[newer]);
     database.execute("DELETE FROM migrations WHERE number = 99", []).unwrap();
     database.execute("UPDATE migrations SET sha256 = 'x'", []).unwrap();
