@@ -195,7 +195,7 @@ impl Case {
         // How much the person had that day is no part of one request's evidence.
         let facts = facts_then(receipt, &claimed, policy)?;
         let tickets = Tickets::yes(&claimed.tickets);
-        let around = Circumstances { from: claimed.from, facts: &facts, tickets: &tickets, held: 0 };
+        let around = Circumstances { from: claimed.from, facts: &facts, tickets: &tickets, held: 0, overdue: None };
         // The service's skew is not in the receipt: it is whatever makes the bytes the same.
         for skew in 0..=60 {
             let grant = Grant::access(policy, &self.request, &self.decisions, claim, &around, skew)

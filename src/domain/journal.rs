@@ -1,17 +1,17 @@
 //! The break-glass journal's entries: each signed by the journal key, each naming the one before, so
 //! that the journal proves by itself, without the database, what was done in an emergency and why.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::key::PublicKey;
-use super::names::{PersonName, RequestId};
+use super::names::{PersonName, RequestId, RoleName};
 use super::refusal::Refusal;
 use super::sshsig::SshSig;
-use super::statement::{BreakGlass, Serial, Version};
-use super::time::Moment;
+use super::statement::{BreakGlass, Review, Serial, Version};
+use super::time::{Moment, Timestamp};
 use super::verify::Signed;
 
 /// The SSHSIG namespace of a journal entry.
@@ -54,6 +54,20 @@ pub enum Outcome {
         /// [`Refusal::code`].
         code: String,
     },
+    /// The statement is a review, by somebody else, of what was done before.
+    Reviewed,
+}
+
+/// A use that waits for its review.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the break-glass statement, and its digest")]
+pub struct Unreviewed {
+    pub id: RequestId,
+    pub person: PersonName,
+    pub role: RoleName,
+    pub digest: Digest,
+    pub serial: Serial,
+    pub at: Timestamp,
 }
 
 /// What a journal says so far: what comes next in it, and what must not come again.
@@ -66,6 +80,7 @@ pub struct Replay {
     last_reason: HashMap<PersonName, String>,
     counters: HashMap<Digest, u32>,
     last_counter_of_serials: u64,
+    unreviewed: BTreeMap<RequestId, Unreviewed>,
 }
 
 impl Entry {
@@ -95,6 +110,11 @@ impl Replay {
     /// The serial for the next certificate of this epoch.
     pub fn next_serial(&self, epoch: u16) -> Option<Serial> {
         Serial::new(epoch, self.last_counter_of_serials + 1)
+    }
+
+    /// What waits for a review.
+    pub fn unreviewed(&self) -> &BTreeMap<RequestId, Unreviewed> {
+        &self.unreviewed
     }
 
     /// Refuses what was used before: the same bytes, the last reason, a counter that did not rise.
@@ -130,6 +150,7 @@ impl Replay {
             }
             let signed = entry.signed()?;
             let statement: BreakGlass = signed.claims()?;
+            self.opens_review(&signed, &statement, serial, entry.at);
             self.spent.insert(signed.digest());
             self.ids.insert(statement.id);
             self.last_reason.insert(statement.person, statement.reason.to_string());
@@ -138,9 +159,23 @@ impl Replay {
             }
             self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
         }
+        if entry.outcome == Outcome::Reviewed {
+            let review: Review = entry.signed()?.claims()?;
+            self.unreviewed.remove(&review.id).ok_or(Refusal::OutOfOrder)?;
+        }
         self.epoch = Some(entry.epoch);
         self.last = Some((entry.seq, signed_entry.digest()));
         Ok(entry)
+    }
+
+    /// Every use opens a review, but for drills: what comes of these is their report.
+    fn opens_review(&mut self, signed: &Signed, statement: &BreakGlass, serial: Serial, at: Moment) {
+        if statement.drill.is_some() {
+            return;
+        }
+        let (id, person, role) = (statement.id.clone(), statement.person.clone(), statement.role.clone());
+        let waits = Unreviewed { id: id.clone(), person, role, digest: signed.digest(), serial, at: at.second() };
+        self.unreviewed.insert(id, waits);
     }
 }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::alarm::Alarm;
 use super::names::{HostName, PersonName, Principal, RequestId, RoleName, Ticket};
-use super::policy::Terms;
+use super::overuse::Overuse;
+use super::policy::{DrillPlan, Terms};
+use super::refusal::Refusal;
 use super::statement::{BreakGlass, Category, Request};
 use super::text::{Comment, Reason, visible};
 use super::time::{Seconds, Timestamp};
@@ -180,6 +182,21 @@ pub enum News {
     BreakGlass {
         /// For what kind of emergency.
         category: Category,
+        /// Only for practice.
+        #[serde(default)]
+        drill: bool,
+    },
+    /// The review of broken glass is overdue.
+    ReviewOverdue {
+        /// Since when.
+        due: Timestamp,
+    },
+    /// Somebody breaks the glass too often.
+    Overuse(Overuse),
+    /// Nobody has shown in time that an emergency key works.
+    DrillOverdue {
+        /// When somebody last did.
+        last: Option<Timestamp>,
     },
 }
 
@@ -230,8 +247,31 @@ impl Notice {
             seconds: terms.map(|terms| terms.seconds).or(said.seconds),
             reason: said.reason.clone(),
             ticket: None,
-            news: News::BreakGlass { category: said.category },
+            news: News::BreakGlass { category: said.category, drill: said.drill.is_some() },
         }
+    }
+
+    /// About an emergency key that nobody has shown to work in time. Fails where the policy's names make no words.
+    pub fn of_overdue_drill(
+        id: RequestId,
+        person: &PersonName,
+        plan: &DrillPlan,
+        last: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<Self, Refusal> {
+        Ok(Self {
+            at,
+            to: Reader::Room,
+            request: id,
+            person: person.clone(),
+            role: plan.role.clone(),
+            principals: Vec::new(),
+            hosts: vec![plan.host.clone()],
+            seconds: None,
+            reason: format!("the policy has each emergency key practised every {}", plan.every).parse()?,
+            ticket: None,
+            news: News::DrillOverdue { last },
+        })
     }
 
     /// The same for another reader.
@@ -252,14 +292,20 @@ impl Notice {
             News::Revoked { .. } => "request.revoked",
             News::Withdrawn => "request.withdrawn",
             News::Lapsed { .. } => "request.lapsed",
-            News::BreakGlass { .. } => "break-glass.opened",
+            News::BreakGlass { drill: true, .. } => "break-glass.drill",
+            News::BreakGlass { drill: false, .. } => "break-glass.opened",
+            News::ReviewOverdue { .. } => "break-glass.review-overdue",
+            News::Overuse(_) => "break-glass.overuse",
+            News::DrillOverdue { .. } => "break-glass.drill-overdue",
         }
     }
 
     /// Where to look, at a service of this address.
     pub fn link(&self, origin: &str) -> String {
         match self.news {
-            News::BreakGlass { .. } => format!("{origin}/emergencies"),
+            News::BreakGlass { .. } | News::ReviewOverdue { .. } | News::Overuse(_) | News::DrillOverdue { .. } => {
+                format!("{origin}/emergencies")
+            }
             _ => format!("{origin}/requests/{}", self.request),
         }
     }
@@ -283,7 +329,15 @@ impl Notice {
             News::Withdrawn => format!("{person} withdrew the request for {role}"),
             News::Lapsed { approved: true } => format!("{asked} lapsed: nobody started it in time"),
             News::Lapsed { approved: false } => format!("{asked} lapsed: nobody decided in time"),
-            News::BreakGlass { .. } => format!("BREAK-GLASS: {person} opened {role}{}", self.on_and_for()),
+            News::BreakGlass { drill: true, .. } => format!("DRILL: {person} practises on {role}{}", self.on_and_for()),
+            News::BreakGlass { drill: false, .. } => {
+                format!("BREAK-GLASS: {person} opened {role}{}", self.on_and_for())
+            }
+            News::ReviewOverdue { .. } => {
+                format!("Overdue: nobody has reviewed how {person} broke the glass for {role}")
+            }
+            News::Overuse(overuse) => format!("Too often: {overuse}"),
+            News::DrillOverdue { .. } => format!("Overdue: nobody has shown that {person}'s emergency key works"),
         }
     }
 
@@ -311,7 +365,7 @@ impl Notice {
             News::Revoked { by, why } => lines.push(format!("{by} said: {}", cut(why.as_str()))),
             _ => {}
         }
-        if let News::BreakGlass { category } = &self.news {
+        if let News::BreakGlass { category, .. } = &self.news {
             lines.push(format!("Category: {}", category.as_str()));
         }
         if !self.principals.is_empty() {
@@ -334,8 +388,21 @@ impl Notice {
                     lines.push(format!("To start it: ssh-jit login {}", self.request));
                 }
             }
-            News::BreakGlass { .. } => {
+            News::BreakGlass { drill: true, .. } => {
+                lines.push(format!("It was opened {}, for practice: nothing is wrong.", when(self.at, now)));
+            }
+            News::BreakGlass { drill: false, .. } => {
                 lines.push(format!("It was opened {}. Somebody else must review it.", when(self.at, now)));
+            }
+            News::ReviewOverdue { due } => {
+                lines.push(format!("The review was due {}. Until it is closed nothing is approved", when(*due, now)));
+                lines.push(format!("by itself for the groups of {}.", self.person));
+                lines.push(format!("Close it: ssh-jit review {}", self.request));
+            }
+            News::Overuse(overuse) => lines.push(format!("What would have done: {}.", overuse.instead)),
+            News::DrillOverdue { last } => {
+                let last = last.map_or_else(|| "never".to_owned(), |last| when(last, now));
+                lines.push(format!("Last shown: {last}. To show it: ssh-jit drill run"));
             }
             _ => {}
         }

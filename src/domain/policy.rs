@@ -1,6 +1,7 @@
 //! The policy: who is who, and who may have what. Parsed from `policy.toml` whole or not at all;
 //! groups are resolved to people once, here, so that every later question is about people.
 
+mod aftermath;
 mod check;
 pub mod conditions;
 pub mod decide;
@@ -23,6 +24,7 @@ use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;
 use super::time::{Patience, Seconds};
 
+pub use aftermath::{DrillPlan, Overdue, Reviews};
 pub use check::{Finding, Gravity};
 pub use conditions::{Circumstances, Conditions};
 pub use decide::{Asked, Effect, Explained, Met, Rule, Terms};
@@ -52,6 +54,8 @@ pub struct Policy {
     pub(super) ticket_checks: BTreeMap<CheckName, TicketCheck>,
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
+    pub(super) reviews: Reviews,
+    pub(super) drill: Option<DrillPlan>,
     pub(super) revoked_keys: BTreeSet<Digest>,
     pub(super) holders: HashMap<Digest, PersonName>,
 }
@@ -200,6 +204,8 @@ impl Policy {
             ticket_checks: BTreeMap::new(),
             rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
+            reviews: Reviews::default(),
+            drill: None,
             revoked_keys: BTreeSet::new(),
             holders: HashMap::new(),
         }

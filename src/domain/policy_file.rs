@@ -1,6 +1,8 @@
 //! `policy.toml` as it is written: its tables, and the checks that turn them into a [`Policy`]. Every
 //! error names the line and the field, and nothing of a bad file is used.
 
+mod aftermath;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -90,6 +92,8 @@ struct File {
     rules: Vec<Spanned<RuleTable>>,
     #[serde(default)]
     emergency_keys: Vec<EmergencyTable>,
+    reviews: Option<aftermath::ReviewsTable>,
+    drill: Option<aftermath::DrillTable>,
     #[serde(default)]
     revoked_keys: Vec<KeyOrFingerprint>,
 }
@@ -331,6 +335,8 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
     let mut groups = groups(&policy);
     once(&sources, "oidc", |file| file.oidc.is_some())?;
     once(&sources, "duties", |file| file.duties.is_some())?;
+    once(&sources, "reviews", |file| file.reviews.is_some())?;
+    once(&sources, "drill", |file| file.drill.is_some())?;
     for source in &sources {
         if let Some(table) = &source.file.oidc {
             let claimable = claimable(&policy, &mut groups, table).map_err(|problem| source.at(&problem))?;
@@ -353,6 +359,14 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         self::stating(&mut policy, tables).map_err(|problem| source.at(&problem))?;
         let tables = std::mem::take(&mut source.file.hosts);
         hosts(&mut policy, tables).map_err(|problem| source.at(&problem))?;
+    }
+    for source in &mut sources {
+        if let Some(table) = source.file.reviews.take() {
+            policy.reviews = aftermath::reviews(table).map_err(|problem| source.at(&problem))?;
+        }
+        if let Some(table) = source.file.drill.take() {
+            policy.drill = Some(aftermath::drill(&policy, table).map_err(|problem| source.at(&problem))?);
+        }
     }
     for source in &mut sources {
         let (rules, keys) = (std::mem::take(&mut source.file.rules), std::mem::take(&mut source.file.emergency_keys));
@@ -776,6 +790,11 @@ fn emergency_key(policy: &Policy, table: EmergencyTable) -> Result<EmergencyKey,
     }
     if let Some(role) = table.roles.iter().find(|role| !policy.roles.contains_key(role.get_ref())) {
         return Err((role.span(), format!("there is no role {}", role.get_ref())));
+    }
+    let real = table.roles.iter().find(|role| !policy.is_canary(role.get_ref()));
+    if let Some(role) = real.filter(|_| policy.people.get(person).is_some_and(|person| person.service)) {
+        let message = format!("{person} is a service, which may practise on the canary role of [drill] and no other");
+        return Err((role.span(), message));
     }
     let longest = Seconds::new(EMERGENCY_LONGEST).ok_or((0..0, String::new()))?;
     let max = match &table.max {

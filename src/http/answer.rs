@@ -102,6 +102,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::TooEarly { .. }
         | Refusal::PolicyChanged
         | Refusal::Conflict { .. }
+        | Refusal::NotOnRecord { .. }
         | Refusal::NothingLeft { .. } => StatusCode::CONFLICT,
         Refusal::Malformed { .. }
         | Refusal::WebhookHeader { .. }
@@ -148,6 +149,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotYours
         | Refusal::NoDuty { .. }
         | Refusal::NotEmergencyKey
+        | Refusal::NotADrill { .. }
+        | Refusal::ReviewOverdue { .. }
         | Refusal::WebhookUnsigned
         | Refusal::WebhookStale { .. }
         | Refusal::WebhookFuture { .. }

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::names::{ChannelName, MailAddress};
-use crate::domain::notice::{Item, Reader};
+use crate::domain::notice::{Item, News, Reader};
 use crate::domain::time::{Moment, Timestamp};
 use crate::store::outbox::{self, Entry};
 use crate::store::{Store, StoreError, Tx, events};
@@ -196,7 +196,10 @@ fn settle(
     now: Moment,
 ) -> Result<(), StoreError> {
     let at = now.second();
-    let Err(untold) = outcome else { return outbox::delivered(tx, channel, entry, at) };
+    let Err(untold) = outcome else {
+        outbox::delivered(tx, channel, entry, at)?;
+        return alerted(tx, channel, entry, now);
+    };
     let failures = outbox::failures(tx, channel)?;
     // What the server does not take waits by itself. What it cannot take makes the channel wait, and goes behind
     // the others: it may be what breaks the server.
@@ -217,6 +220,22 @@ fn settle(
         role: about.map(|notice| notice.role.clone()),
         detail: Some(channel.to_string()),
         ..Event::new(EventKind::Undelivered, now)
+    };
+    events::append(tx, event).map(|_| ())
+}
+
+/// Who was told of broken glass, and when, is on record.
+fn alerted(tx: &mut Tx<'_>, channel: &ChannelName, entry: &Entry, now: Moment) -> Result<(), StoreError> {
+    let about = entry.notice.as_ref().and_then(Item::news);
+    let Some(notice) = about.filter(|notice| matches!(notice.news, News::BreakGlass { .. })) else {
+        return Ok(());
+    };
+    let event = Event {
+        person: Some(notice.person.clone()),
+        request: Some(notice.request.clone()),
+        role: Some(notice.role.clone()),
+        detail: Some(channel.to_string()),
+        ..Event::new(EventKind::Alerted, now)
     };
     events::append(tx, event).map(|_| ())
 }

@@ -9,14 +9,14 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::grant::Grant;
 use crate::domain::journal::{Entry, NAMESPACE, Outcome};
 use crate::domain::sshsig::Expect;
-use crate::domain::statement::{BreakGlass, Kind, Statement as _, Version};
+use crate::domain::statement::{BreakGlass, Dependency, Kind, Statement as _, Version};
 use crate::domain::time::Moment;
 use crate::domain::verify::{Signed, Verified};
 use crate::random;
 use crate::store::journal::Journal;
 use crate::store::{StoreError, Tx, emergencies, events, statements};
 
-use super::{Error, Issued, Service, notices};
+use super::{Error, Issued, Service, aftermath, notices, reviews};
 
 /// The epoch of the first journal's serials; the database has the one before.
 const FIRST_EPOCH: u64 = 2;
@@ -43,6 +43,8 @@ impl Service {
         let failed = |e| Unbroken { error: Error::Setup(format!("breaking the glass: {e}")), journaled: false };
         let outcome = work.await.map_err(failed).and_then(|outcome| outcome);
         let service = Arc::clone(self);
+        // A drill may go without the database: this use is imported with whatever comes next, or by the sweep.
+        let readonly = outcome.is_ok() && simulates(&signed, Dependency::DbReadonly);
         // What the journal does not hold is recorded as any refusal is.
         let refused = match &outcome {
             Err(Unbroken { error: Error::Refused(refusal), journaled: false }) => Some(refusal.clone()),
@@ -52,6 +54,9 @@ impl Service {
         tokio::spawn(async move {
             if let Some(refusal) = refused {
                 service.record_refusal(Kind::BreakGlass, &signed, &refusal).await;
+            }
+            if readonly {
+                return;
             }
             if let Err(error) = service.import_journal().await {
                 tracing::error!(%error, "the journal was not imported; it will be tried again");
@@ -100,11 +105,11 @@ impl Service {
         Ok(Issued { certificate, serial, grant: tbs.grant().clone() })
     }
 
-    fn journal(&self) -> MutexGuard<'_, Journal> {
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(
+    pub(super) fn write(
         &self,
         journal: &mut Journal,
         signed: &Signed,
@@ -125,7 +130,9 @@ impl Service {
             outcome,
         };
         let key = &self.authority().keys.journal;
-        Ok(journal.append(&key.sign(NAMESPACE, entry.to_bytes())?, key.public())?)
+        journal.append(&key.sign(NAMESPACE, entry.to_bytes())?, key.public())?;
+        self.note_unreviewed(journal.replay());
+        Ok(())
     }
 
     /// Copies what the journal has and the database has not. Safe to call at any time.
@@ -153,6 +160,7 @@ impl Service {
                 for entry in entries.iter().filter(|entry| entry.seq > imported) {
                     import(tx, entry)?;
                     notices::tell_of_emergency(&outbox, tx, &policy, entry)?;
+                    aftermath::tell_of_overuse(&outbox, tx, &policy, entry)?;
                     emergencies::set_imported(tx, epoch, entry.seq)?;
                 }
                 Ok::<_, Error>(())
@@ -162,6 +170,12 @@ impl Service {
         self.outbox.wake();
         Ok(())
     }
+}
+
+/// Whether a drill goes without something.
+fn simulates(signed: &Signed, dependency: Dependency) -> bool {
+    let said = signed.claims::<BreakGlass>();
+    said.is_ok_and(|said| said.drill.is_some_and(|without| without.contains(&dependency)))
 }
 
 /// The epoch of a journal: its entries say it, and an empty one gets the next that no journal had, so that
@@ -186,6 +200,26 @@ pub(super) fn epoch_of(tx: &mut Tx<'_>, written: Option<u16>, now: Moment) -> Re
 }
 
 fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {
+    match &entry.outcome {
+        Outcome::Reviewed => reviews::import(tx, entry),
+        Outcome::Issued { serial, tbs } => {
+            let (signed, statement, event) = tried(entry)?;
+            statements::keep(tx, Kind::BreakGlass, &signed)?;
+            emergencies::insert(tx, &statement.id, *serial, &signed, entry.at.second())?;
+            let detail = statement.drill.is_some().then(|| "DRILL".to_owned());
+            let (kind, serial, tbs) = (EventKind::BreakGlass, Some(*serial), Some(*tbs));
+            let event = Event { kind, serial, tbs, detail, ..event };
+            Ok(events::append(tx, event).map(|_| ())?)
+        }
+        Outcome::Refused { code } => {
+            let (_, _, event) = tried(entry)?;
+            Ok(events::append(tx, Event { detail: Some(code.clone()), ..event }).map(|_| ())?)
+        }
+    }
+}
+
+/// What was tried with an emergency key, and the event of its refusal.
+fn tried(entry: &Entry) -> Result<(Signed, BreakGlass, Event), Error> {
     let nonsense = || StoreError::nonsense("journal", &entry.seq, "statement");
     let signed = entry.signed().map_err(|_| nonsense())?;
     let statement: BreakGlass = signed.claims().map_err(|_| nonsense())?;
@@ -195,16 +229,7 @@ fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {
         role: Some(statement.role.clone()),
         statement: Some(signed.digest()),
         policy: Some(entry.policy),
-        ..Event::new(EventKind::BreakGlass, entry.at)
+        ..Event::new(EventKind::BreakGlassRefused, entry.at)
     };
-    let event = match &entry.outcome {
-        Outcome::Issued { serial, tbs } => {
-            statements::keep(tx, Kind::BreakGlass, &signed)?;
-            emergencies::insert(tx, &statement.id, *serial, &signed, entry.at.second())?;
-            Event { serial: Some(*serial), tbs: Some(*tbs), ..event }
-        }
-        Outcome::Refused { code } => Event { kind: EventKind::BreakGlassRefused, detail: Some(code.clone()), ..event },
-    };
-    events::append(tx, event)?;
-    Ok(())
+    Ok((signed, statement, event))
 }

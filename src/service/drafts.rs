@@ -153,7 +153,7 @@ impl Service {
         outcome: Outcome,
         comment: Reason,
     ) -> Result<Review, Error> {
-        let used = self.emergency(id).await?;
+        let (used, _) = self.emergency(id).await?;
         let (instance, nonce, at) = self.preamble();
         Ok(Review {
             v: Version,

@@ -2,6 +2,7 @@
 //! verify, decide, commit what is spent and what will be signed, sign outside the writer, verify the
 //! signature, release.
 
+mod aftermath;
 mod authority;
 mod break_glass;
 mod cases;
@@ -9,6 +10,7 @@ mod circumstances;
 mod claims;
 mod decisions;
 mod drafts;
+mod drills;
 mod error;
 mod extensions;
 mod facts;
@@ -40,6 +42,7 @@ use crate::config::{ChannelConfig, OidcConfig, Proxies, TicketCheckConfig};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::facts::Facts;
+use crate::domain::journal::Unreviewed;
 use crate::domain::key::PublicKey;
 use crate::domain::names::{CheckName, InstanceId, PersonName, RequestId, RoleName, SourceName};
 use crate::domain::policy::Policy;
@@ -53,8 +56,10 @@ use crate::notify::Outbox;
 use crate::store::journal::Journal;
 use crate::store::{Store, StoreError, Value, events};
 
+pub use aftermath::Aftermath;
 pub use claims::Issued;
 pub use drafts::Choice;
+pub use drills::{DrillInfo, Proof, Report, Unproven};
 pub use error::Error;
 pub use extensions::Extended;
 pub use facts::FactInfo;
@@ -66,6 +71,7 @@ pub use notices::ChannelInfo;
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
+pub use reviews::OpenReview;
 pub use revocations::Revoked;
 pub use rotation::progress;
 pub use sessions::{Caller, Holder, Opened};
@@ -86,6 +92,7 @@ pub struct Service {
     authority: RwLock<Arc<authority::Authority>>,
     journal: Mutex<Journal>,
     journal_epoch: u16,
+    unreviewed: RwLock<Vec<Unreviewed>>,
     policies: RwLock<VecDeque<Arc<Policy>>>,
     clock: Clock,
     seen: VerifiedSet,
@@ -189,6 +196,7 @@ impl Service {
             authority: RwLock::new(Arc::new(authority)),
             journal: Mutex::new(parts.journal),
             journal_epoch,
+            unreviewed: RwLock::default(),
             policies: RwLock::new(VecDeque::new()),
             clock: parts.clock,
             seen: VerifiedSet::new(parts.settings.remembered),
@@ -205,8 +213,11 @@ impl Service {
             outbox: Arc::new(notices::outbox(&parts.settings)),
             settings: parts.settings,
         });
+        service.recall_unreviewed().await;
+        service.note_unreviewed(service.journal().replay());
         service.load_policy(parts.policy, true).await?;
         service.import_journal().await?;
+        service.adopt_reviews().await?;
         service.recall_revoked().await?;
         Ok(service)
     }

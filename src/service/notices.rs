@@ -14,7 +14,7 @@ use crate::domain::names::{ChannelName, MailAddress, PersonName, RequestId};
 use crate::domain::notice::{News, Notice, Reader, Waiting};
 use crate::domain::policy::{Duty, Policy, Terms};
 use crate::domain::request::State;
-use crate::domain::statement::{Approval, BreakGlass, Decision, Request, Revocation};
+use crate::domain::statement::{Approval, BreakGlass, Decision, Dependency, Request, Revocation};
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::verify::Verified;
 use crate::notify::{Channel, Mail, Outbox, Security, Slack, Via, Webhook};
@@ -29,6 +29,8 @@ use super::{Error, Service, Settings};
 
 /// So many people are told again in one transaction.
 const BATCH: u32 = 200;
+/// A drill without mail has its alerts wait for so many seconds.
+const MAIL_DOWN_FOR: i64 = 60;
 
 /// A channel and how it does.
 #[derive(Debug, Clone)]
@@ -240,15 +242,18 @@ pub(super) fn tell_of_emergency(outbox: &Outbox, tx: &mut Tx<'_>, policy: &Polic
         .and_then(|key| policy.emergency_terms(key, &said.role, &said.hosts, &said.principals, said.seconds));
     let notice = Notice::of_emergency(&said, terms.ok().as_ref(), entry.at.second());
     let (first, behind) = policy.deciders(&said.role, &said.person);
+    let without = said.drill.as_deref().unwrap_or_default();
     let approvers: Vec<_> = first.into_iter().chain(behind).collect();
+    let told = if without.contains(&Dependency::ApproversAway) { &[][..] } else { &approvers };
     let reviews = |name: &&PersonName| {
         **name != said.person && policy.has_duty(name, Duty::Reviewers) && !approvers.contains(*name)
     };
     let reviewers = policy.people().keys().filter(reviews);
-    let people = addresses(policy, Reader::Approver, &approvers)
+    let people = addresses(policy, Reader::Approver, told)
         .chain(addresses(policy, Reader::Reviewer, reviewers))
         .collect::<Vec<_>>();
-    Ok(outbox.insert(tx, &notice, &people, entry.at.second())?)
+    let late = if without.contains(&Dependency::MailDown) { MAIL_DOWN_FOR } else { 0 };
+    Ok(outbox.insert(tx, &notice, &people, entry.at.second().plus(late))?)
 }
 
 /// A host was opened by a certificate that the log does not know: the rooms hear of it, and whoever may
@@ -346,7 +351,7 @@ fn untold(tx: &mut Tx<'_>, id: &RequestId) -> Result<(), Error> {
 }
 
 /// Where to write to these people; those without an address are left out.
-fn addresses<'a>(
+pub(super) fn addresses<'a>(
     policy: &'a Policy,
     reader: Reader,
     people: impl IntoIterator<Item = &'a PersonName>,

@@ -275,6 +275,7 @@ impl Cast {
             category: Category::Outage,
             // Another one each time: the same twice in a row is refused.
             reason: format!("the primary is down, incident {id}").parse().expect("a reason"),
+            drill: None,
             nonce: random::nonce(),
             at: now(),
         };

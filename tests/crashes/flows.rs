@@ -132,7 +132,8 @@ fn crashed(cast: &Cast, base: &Template, folder: &Path) -> Template {
     let database = Connection::open(folder.join("ssh-jit.db")).expect("the database");
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("the WAL stays");
     // What the newest migration made.
-    let older = "DELETE FROM migrations WHERE number = 7; DROP TABLE uses";
+    let older = "DELETE FROM migrations WHERE number = 8; DROP TABLE hosts; DROP TABLE host_certificates; \
+                 DROP TABLE trust_documents; DROP TABLE host_statuses; DROP TABLE drills; DROP TABLE raised";
     database.execute_batch(older).expect("the older schema");
     crashed
 }

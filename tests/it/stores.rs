@@ -111,7 +111,8 @@ fn a_database_of_before_keeps_what_it_has() {
     database.execute(sql, [&asked.id]).expect("SQL");
     database.execute("INSERT INTO reminders VALUES (?1, 'remind', 7)", [&waiting.id]).expect("SQL");
     let before = bench.rows();
-    let older = "DELETE FROM migrations WHERE number = 8; DROP TABLE hosts; DROP TABLE host_certificates";
+    let older = "DELETE FROM migrations WHERE number = 8; DROP TABLE hosts; DROP TABLE host_certificates; \
+                 DROP TABLE trust_documents; DROP TABLE host_statuses; DROP TABLE drills; DROP TABLE raised";
     database.execute_batch(older).expect("the older schema");
     drop(database);
     bench.restart();

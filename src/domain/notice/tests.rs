@@ -20,6 +20,8 @@ fn approved(claim_by: Option<Timestamp>) -> News {
 #[test]
 fn news_has_its_words() {
     let denied = News::Denied { by: person("carol"), comment: parsed("not now") };
+    let (who, instead) = ("alice".to_owned(), "ask for it".to_owned());
+    let overuse = News::Overuse(Overuse { who, uses: 3, days: 7, instead });
     let revoked = News::Revoked { by: person("carol"), why: parsed("the laptop was stolen") };
     #[rustfmt::skip]
     let table = [
@@ -33,7 +35,11 @@ fn news_has_its_words() {
         (News::Withdrawn, "request.withdrawn", "alice withdrew the request for db-prod", "Reason: "),
         (News::Lapsed { approved: false }, "request.lapsed", "alice's request for db-prod lapsed: nobody decided in time", ""),
         (News::Lapsed { approved: true }, "request.lapsed", "alice's request for db-prod lapsed: nobody started it in time", ""),
-        (News::BreakGlass { category: Category::Outage }, "break-glass.opened", "BREAK-GLASS: alice opened db-prod on db1, db2 for 2h", "Category: outage"),
+        (News::BreakGlass { category: Category::Outage, drill: false }, "break-glass.opened", "BREAK-GLASS: alice opened db-prod on db1, db2 for 2h", "Category: outage"),
+        (News::BreakGlass { category: Category::Other, drill: true }, "break-glass.drill", "DRILL: alice practises on db-prod on db1, db2 for 2h", "for practice: nothing is wrong"),
+        (News::ReviewOverdue { due: at(0) }, "break-glass.review-overdue", "Overdue: nobody has reviewed how alice broke the glass for db-prod", "Close it: ssh-jit review"),
+        (overuse, "break-glass.overuse", "Too often: alice broke the glass 3 times in 7 days", "What would have done: ask"),
+        (News::DrillOverdue { last: None }, "break-glass.drill-overdue", "Overdue: nobody has shown that alice's emergency key works", "Last shown: never"),
     ];
     for (news, topic, subject, words) in table {
         let mut notice = about(news);
