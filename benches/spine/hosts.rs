@@ -104,7 +104,7 @@ fn length(server: &Server, call: &Call) -> usize {
 
 /// What PAM's line adds to a login: the script alone, and with the helper, which stays as the watcher. Its parent is
 /// called `sshd`, in a mount namespace with a host's folder.
-const LOGINS: &str = r#"#!/bin/sh
+const LOGINS: &str = r"#!/bin/sh
 export PAM_TYPE=open_session PAM_USER=jit PAM_RHOST=192.0.2.7
 for number in $(seq 200); do
     begin=$(date +%s%N)
@@ -112,7 +112,7 @@ for number in $(seq 200); do
     end=$(date +%s%N)
     echo $((end - begin))
 done
-"#;
+";
 const MACHINE: &str = "mount -t tmpfs tmpfs /etc/ssh && mount -t tmpfs tmpfs /var/lib && mkdir /etc/ssh/ssh-jit \
     && cp \"$0\"/user-ca.pub \"$0\"/revoked.krl \"$0\"/session /etc/ssh/ssh-jit && exec \"$0\"/sshd";
 
@@ -161,7 +161,7 @@ fn idle(server: &Server, dir: &Path) {
     sleep(Duration::from_secs(5));
     let before = server::cpu(child.id());
     sleep(IDLE);
-    let (cpu, resident) = (server::cpu(child.id()) - before, server::memory(child.id()));
+    let (cpu, resident) = (server::cpu(child.id()).saturating_sub(before), server::memory(child.id()));
     let parts = fs::read_to_string(format!("/proc/{}/smaps_rollup", child.id())).expect("/proc");
     let sum = |names: &[&str]| {
         let lines = parts.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));

@@ -62,7 +62,7 @@ fn decide(policy: &Policy) {
         let from = format!("10.{}.{}.7", below(60), below(256)).parse().ok();
         let at = Timestamp::from_unix(1_795_341_718 + i64::try_from(below(30 * 86_400)).unwrap_or_default());
         let asked = Asked { person, role, hosts: &[], principals: &[], seconds: None, ticket: None };
-        let around = Circumstances { from, facts: &facts, tickets: &Tickets::default(), held: 0 };
+        let around = Circumstances { from, facts: &facts, tickets: &Tickets::default(), held: 0, overdue: None };
         let begin = Instant::now();
         let outcome = black_box(policy.terms(black_box(&asked), at, &around));
         times.push(begin.elapsed());

@@ -108,6 +108,8 @@ pub fn statements() -> Vec<(Kind, String)> {
         }
         Kind::Review => json!({"break_glass": digest, "id": "7F3K-9QPX-M2", "outcome": "drill", "comment": "planned"}),
         Kind::Acknowledgement => json!({"break_glass": digest, "id": "7F3K-9QPX-M2", "comment": "seen"}),
+        Kind::Drill => json!({"break_glass": digest, "id": "7F3K-9QPX-M2", "reason_ms": 0, "certificate_ms": 412,
+            "shell_ms": 902, "alert_ms": null, "acknowledgement_ms": null}),
         Kind::Enrolment => json!({"key": passkey(), "application": SITE.0, "ssh_key": digest, "until": AT}),
         Kind::Removal => json!({"key": digest, "reason": "lost"}),
         Kind::Invitation => json!({"host": "db1", "aliases": ["db1.example.org"], "key": passkey(), "until": AT}),

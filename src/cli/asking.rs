@@ -117,6 +117,9 @@ pub(super) fn announce(person: &Person<'_>, view: &RequestView) -> Result<(), Fa
         let several = view.terms.as_ref().is_some_and(|terms| terms.approvals > 1);
         let needs = if several { format!("{}; ", needed(view)) } else { String::new() };
         person.context.ui.say(format_args!("waiting for {names}... ({needs}request {}; lapses {until})", view.id));
+        if let Some(overdue) = &view.overdue_review {
+            person.context.ui.say(format_args!("nobody would be asked {overdue}"));
+        }
     }
     Ok(())
 }

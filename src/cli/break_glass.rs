@@ -1,4 +1,4 @@
-//! `ssh-jit break-glass`: in when nobody can approve, and `ssh-jit review`, which closes what it opened.
+//! `ssh-jit break-glass`: in when nobody can approve.
 
 mod check;
 mod runbook;
@@ -7,17 +7,17 @@ mod second;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::client::certificate::{self, Expected};
+use crate::client::certificate::{self, Checked, Expected};
 use crate::client::identity::Identity;
 use crate::client::state::{Held, Pending};
+use crate::domain::key::PublicKey;
 use crate::domain::names::{HostName, RoleName};
-use crate::domain::statement::{BreakGlass, Category, Is, Outcome, Review, Statement as _, Version, to_bytes};
+use crate::domain::statement::{BreakGlass, Category, Is, Statement as _, Version, to_bytes};
 use crate::domain::text::Reason;
-use crate::domain::text::visible;
 use crate::domain::time::Seconds;
 use crate::domain::verify::Signed;
 use crate::random;
-use crate::wire::{BreakGlassText, Certified, EmergencyView, SignedText};
+use crate::wire::{BreakGlassText, Certified, SignedText};
 
 use super::person::{Person, request_id, text};
 use super::ui::{ask_passphrase, time};
@@ -83,7 +83,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// Where the emergency key lies.
-fn emergency_key(context: &Context, typed: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn emergency_key(context: &Context, typed: Option<&Path>) -> Result<PathBuf, Failure> {
     let path = typed.map(Path::to_owned).or_else(|| context.config.emergency_identity.clone());
     path.ok_or_else(|| {
         Failure::misuse("your emergency key is not known")
@@ -104,35 +104,15 @@ fn break_it(context: &Context, args: &Args, role: &RoleName, category: Category)
     let person = Person::open_for_emergency(context)?;
     let path = emergency_key(context, args.key.as_deref())?;
     let statement = statement(&person, args, role, category)?;
-    let mut identity = open_key(&person, &path)?;
-    let bytes = to_bytes(&statement);
-    let signature = identity.sign(BreakGlass::KIND.namespace(), &bytes)?;
-    let signed = text(bytes, &signature);
-    let sent =
-        BreakGlassText { text: signed.text.clone(), signature: signed.signature.clone(), second: args.second.clone() };
-    let issued: Certified =
-        person.service.api.post("/v1/break-glass", &sent).map_err(|e| refused(e.into(), &statement))?;
-    let key_id = format!("BREAK-GLASS/{}/{}/{}/", statement.id, statement.person, statement.role);
     let now = person.now_all_the_same().0;
-    let checked = person.checked(|trust| {
-        let expected = Expected {
-            cas: &trust.break_glass_ca,
-            key: identity.public_key(),
-            key_id: &key_id,
-            principals: &[],
-            hosts: &args.hosts,
-            longest: args.length,
-            now,
-        };
-        certificate::check(&issued.certificate, &expected)
-    })?;
-    let private = private_half(&path)?;
+    let Broken { statement, signed, issued, checked, key, private } =
+        obtain(&person, &path, statement, args.second.clone())?;
     let pending = Pending {
         id: statement.id.clone(),
         person: statement.person.clone(),
         role: statement.role.clone(),
         digest: Signed::try_from(&signed)?.digest(),
-        key: identity.public_key().clone(),
+        key,
         seconds: args.length,
         hosts: args.hosts.clone(),
         waiter: String::new(),
@@ -186,6 +166,50 @@ fn refused(failure: Failure, statement: &BreakGlass) -> Failure {
     }
 }
 
+/// Glass that was broken.
+pub(super) struct Broken {
+    pub(super) statement: BreakGlass,
+    pub(super) signed: SignedText,
+    pub(super) issued: Certified,
+    pub(super) checked: Checked,
+    pub(super) key: PublicKey,
+    /// What ssh's IdentityFile wants.
+    pub(super) private: PathBuf,
+}
+
+/// Signs the statement with the emergency key, sends it, and checks what comes back.
+pub(super) fn obtain(
+    person: &Person<'_>,
+    path: &Path,
+    statement: BreakGlass,
+    second: Option<SignedText>,
+) -> Result<Broken, Failure> {
+    let mut identity = open_key(person, path)?;
+    let bytes = to_bytes(&statement);
+    let signature = identity.sign(BreakGlass::KIND.namespace(), &bytes)?;
+    let signed = text(bytes, &signature);
+    let sent = BreakGlassText { text: signed.text.clone(), signature: signed.signature.clone(), second };
+    let issued: Certified =
+        person.service.api.post("/v1/break-glass", &sent).map_err(|e| refused(e.into(), &statement))?;
+    let key_id = format!("BREAK-GLASS/{}/{}/{}/", statement.id, statement.person, statement.role);
+    let now = person.now_all_the_same().0;
+    let checked = person.checked(|trust| {
+        let expected = Expected {
+            cas: &trust.break_glass_ca,
+            key: identity.public_key(),
+            key_id: &key_id,
+            principals: &[],
+            hosts: &statement.hosts,
+            longest: statement.seconds,
+            now,
+        };
+        certificate::check(&issued.certificate, &expected)
+    })?;
+    let private = private_half(path)?;
+    let key = identity.public_key().clone();
+    Ok(Broken { statement, signed, issued, checked, key, private })
+}
+
 /// What ssh's IdentityFile wants: the private half, or the public one where an agent has the other.
 fn private_half(path: &Path) -> std::io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
@@ -218,6 +242,7 @@ fn statement(person: &Person<'_>, args: &Args, role: &RoleName, category: Catego
         category,
         reason,
         clock_off: off,
+        drill: None,
         nonce: random::nonce(),
         at,
     })
@@ -236,70 +261,4 @@ fn reason(typed: Option<&Reason>, file: Option<&Path>) -> Result<Reason, Failure
     // Said here already, so that nobody touches a key for a refusal.
     reason.fits_emergency().map_err(|e| Failure::new(e).exit(Exit::BreakGlassRefused))?;
     Ok(reason)
-}
-
-/// What `review` takes.
-#[derive(clap::Args)]
-pub(super) struct ReviewArgs {
-    /// The break-glass; without it, those that wait for a review are listed
-    id: Option<String>,
-    /// What it was: justified, drill, misuse, unnecessary
-    #[arg(long, requires = "id")]
-    outcome: Option<Outcome>,
-    /// What was found
-    #[arg(long, value_name = "TEXT", requires = "id")]
-    comment: Option<Reason>,
-}
-
-pub(super) fn review(context: &Context, args: &ReviewArgs) -> Result<Exit, Failure> {
-    let mut person = Person::open(context)?;
-    let open: Vec<EmergencyView> = person.read("/v1/emergencies?open=true")?;
-    let Some(typed) = &args.id else {
-        list(&person, &open)?;
-        return Ok(Exit::Done);
-    };
-    let id = request_id(typed)?;
-    let used = open.into_iter().find(|used| used.id == id);
-    let used = used.ok_or_else(|| Failure::new(format!("{id} waits for no review")).hint("ssh-jit review"))?;
-    let needed = || {
-        Failure::misuse("a review says what it was and what was found").hint("--outcome justified --comment \"...\"")
-    };
-    let (outcome, comment) = (args.outcome.ok_or_else(needed)?, args.comment.clone().ok_or_else(needed)?);
-    let (instance, name, nonce, at) = person.preamble()?;
-    let review = Review {
-        v: Version,
-        kind: Is,
-        instance,
-        person: name,
-        break_glass: used.digest,
-        id: id.clone(),
-        outcome,
-        comment,
-        nonce,
-        at,
-    };
-    let text = person.sign(&review)?;
-    person.service.api.post_only("/v1/reviews", &text)?;
-    context.ui.good(format_args!("{id} is reviewed: {outcome}"));
-    Ok(Exit::Done)
-}
-
-fn list(person: &Person<'_>, open: &[EmergencyView]) -> Result<(), Failure> {
-    let ui = &person.context.ui;
-    if ui.json {
-        ui.data(&open);
-        return Ok(());
-    }
-    if open.is_empty() {
-        ui.say("no review is open");
-        return Ok(());
-    }
-    let now = person.now()?;
-    let row = |used: &EmergencyView| {
-        let reason = visible(used.reason.as_str());
-        let (id, who, role) = (used.id.to_string(), used.person.to_string(), used.role.to_string());
-        vec![id, who, role, used.category.to_string(), time(used.at, now), reason]
-    };
-    ui.table(&["ID", "WHO", "ROLE", "CATEGORY", "WHEN", "WHY"], &open.iter().map(row).collect::<Vec<_>>());
-    Ok(())
 }

@@ -5,11 +5,11 @@ use crate::client::identity::Identity;
 use crate::domain::alarm::Alarm;
 use crate::domain::text::visible;
 use crate::domain::time::Timestamp;
-use crate::wire::{ChannelView, HostView, Now, RoleView};
+use crate::wire::{AftermathView, ChannelView, HostView, Now, OpenReviewView, ProofView, RoleView};
 
 use super::host::list::lags;
 use super::person::{Person, Service};
-use super::ui::{ask_passphrase, time};
+use super::ui::{ask_passphrase, millis, time};
 use super::{Context, Exit, Failure};
 
 /// One thing that was looked at.
@@ -34,6 +34,7 @@ pub(super) fn run(context: &Context) -> Exit {
         findings.extend(channels(context));
         findings.extend(alarms(context));
         findings.extend(hosts(context));
+        findings.extend(aftermath(context));
     }
     let well = findings.iter().all(|f| f.well);
     if context.ui.json {
@@ -210,6 +211,41 @@ fn hosts(context: &Context) -> Vec<Finding> {
         found.push(finding("hosts", Ok(format!("{} follow", hosts.len() - found.len()))));
     }
     found
+}
+
+/// What stays wrong after broken glass, and whether it was shown to work.
+fn aftermath(context: &Context) -> Vec<Finding> {
+    let read = || {
+        let mut person = Person::open(context)?;
+        Ok::<_, Failure>((person.read::<AftermathView>("/v1/aftermath")?, person.now()?))
+    };
+    let (found, now) = match read() {
+        Ok(found) => found,
+        Err(failure) => return vec![finding("reviews", Err(failure))],
+    };
+    let overdue = found.reviews.iter().filter(|open| open.overdue).map(|open| {
+        let OpenReviewView { id, person, role, due, .. } = open;
+        Failure::new(format!("how {person} broke the glass for {role} was to be reviewed {}", time(*due, now)))
+            .hint(format!("ssh-jit review {id}; until then nothing is approved by itself for the groups of {person}"))
+    });
+    let overused = found.overuse.iter().map(|overuse| Failure::new(overuse).hint(&overuse.instead));
+    overdue
+        .map(|failure| finding("reviews", Err(failure)))
+        .chain(overused.map(|failure| finding("overuse", Err(failure))))
+        .chain(found.proof.iter().map(|proof| finding("drills", drills(proof, now))))
+        .collect()
+}
+
+fn drills(proof: &ProofView, now: Timestamp) -> Result<String, Failure> {
+    let last = match (proof.last, proof.shell_ms) {
+        (Some(last), Some(shell)) => format!("break-glass was last proven {}, in {}", time(last, now), millis(shell)),
+        _ => "no drill has shown yet that break-glass works".to_owned(),
+    };
+    if proof.unproven.is_empty() {
+        return Ok(last);
+    }
+    let whose: Vec<_> = proof.unproven.iter().map(|key| format!("{} {}", key.person, key.key)).collect();
+    Err(Failure::new(format!("{last}; not proven in time: {}", whose.join(", "))).hint("ssh-jit drill run"))
 }
 
 fn channel(view: &ChannelView, now: Timestamp) -> Result<String, Failure> {

@@ -9,11 +9,13 @@ mod break_glass;
 mod ca;
 mod doctor;
 mod done;
+mod drill;
 mod ensure;
 mod extend;
 mod facts;
 mod failure;
 mod host;
+mod incident;
 mod init;
 mod login;
 mod passkey;
@@ -24,6 +26,7 @@ mod policy_files;
 mod receipt;
 mod report;
 mod requests;
+mod review;
 mod revoke;
 mod roles;
 mod run;
@@ -124,7 +127,12 @@ enum Verb {
     /// Say that you have heard of a break-glass, so that nobody is told again
     Ack(ack::Args),
     /// Close the review of a break-glass
-    Review(break_glass::ReviewArgs),
+    Review(review::Args),
+    /// Practise breaking the glass on the canary, and show that it works
+    #[command(subcommand)]
+    Drill(drill::Verb),
+    /// The story of a broken glass as Markdown, for the post-mortem
+    Incident(incident::Args),
     /// Bind a passkey to you, so that you can decide in a browser
     #[command(subcommand)]
     Passkey(passkey::Verb),
@@ -239,7 +247,9 @@ fn as_person(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Revoke(args) => revoke::run(context, &args),
         Verb::BreakGlass(args) => break_glass::run(context, &args),
         Verb::Ack(args) => ack::run(context, &args),
-        Verb::Review(args) => break_glass::review(context, &args),
+        Verb::Review(args) => review::run(context, &args),
+        Verb::Drill(verb) => drill::run(context, &verb),
+        Verb::Incident(args) => incident::run(context, &args),
         Verb::Passkey(verb) => passkey::run(context, &verb),
         Verb::Audit(verb) => audit::run(context, &verb),
         Verb::Report(args) => report::run(context, &args),

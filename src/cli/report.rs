@@ -162,7 +162,9 @@ impl RoleUse {
             (&mut self.claimed, claimed),
             (&mut self.unused, claimed && became != EventKind::Claimed && !used),
         ];
-        counts.into_iter().for_each(|(count, yes)| *count += u32::from(yes));
+        for (count, yes) in counts {
+            *count += u32::from(yes);
+        }
     }
 }
 

@@ -55,6 +55,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     if let Some(hindrance) = &view.hindrance {
         ui.out(format_args!("  hindered   {}", visible(hindrance)));
     }
+    if let Some(overdue) = &view.overdue_review {
+        ui.out(format_args!("  overdue    nobody would be asked {overdue}"));
+    }
     match view.terms.as_ref().map(|terms| (&terms.by, terms.needs.join(" and "))) {
         Some((Some(rule), _)) => ui.out(format_args!("  approved   by the policy's rule {rule}")),
         Some((None, needs)) => ui.out(format_args!("  takes      {needs}")),

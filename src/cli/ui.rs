@@ -136,6 +136,11 @@ pub(super) fn length(seconds: u64) -> String {
         .collect()
 }
 
+/// `412 ms`, `41.2 s`.
+pub(super) fn millis(millis: u32) -> String {
+    if millis < 1000 { format!("{millis} ms") } else { format!("{}.{} s", millis / 1000, millis % 1000 / 100) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,6 +65,8 @@ fn believed(context: &Context, args: &Args, receipt: &ReceiptView) -> Result<Cha
     let texts = receipt.trusts.iter().chain([&receipt.trust]);
     let theirs = texts.map(Signed::try_from).collect::<Result<Vec<_>, _>>()?;
     let newest = Signed::try_from(&receipt.trust)?;
+    // Known by its SHA-256 or not, what stands in the receipt is whole.
+    Trust::first_contact(&newest).map_err(not_theirs)?;
     let known = match (args.trust.as_slice(), &context.config.server) {
         ([], Some(url)) => person::known(&State::open(&context.environment.state, url)?)?,
         ([], None) => None,
@@ -193,7 +195,7 @@ impl Case {
         // How much the person had that day is no part of one request's evidence.
         let facts = facts_then(receipt, &claimed, policy)?;
         let tickets = Tickets::yes(&claimed.tickets);
-        let around = Circumstances { from: claimed.from, facts: &facts, tickets: &tickets, held: 0 };
+        let around = Circumstances { from: claimed.from, facts: &facts, tickets: &tickets, held: 0, overdue: None };
         // The service's skew is not in the receipt: it is whatever makes the bytes the same.
         for skew in 0..=60 {
             let grant = Grant::access(policy, &self.request, &self.decisions, claim, &around, skew)

@@ -62,7 +62,7 @@ pub enum EventKind {
     Expired,
     /// Something was tried and refused; `detail` is the reason's code.
     Refused,
-    /// The glass was broken; copied from the journal.
+    /// The glass was broken; copied from the journal. `detail` says so where it was a drill.
     BreakGlass,
     /// Breaking the glass was tried and refused; copied from the journal.
     BreakGlassRefused,
@@ -74,6 +74,14 @@ pub enum EventKind {
     Acknowledged,
     /// The review of a break-glass was closed; `detail` is its outcome.
     Reviewed,
+    /// The review of a break-glass is overdue, and those who can close it were told.
+    ReviewOverdue,
+    /// One person, or one group, breaks the glass too often; `detail` is who, how often and in how many days.
+    BreakGlassOveruse,
+    /// A drill was reported; `detail` is whether it passed.
+    Drilled,
+    /// Nobody has shown in time that an emergency key works; `detail` is its fingerprint.
+    DrillOverdue,
     /// A source said what is so; `detail` is its name and the SHA-256 of what it signed.
     FactsStated,
     /// A host was opened with a certificate; `detail` is the account and the host.

@@ -66,7 +66,8 @@ impl Grant {
             approval::may_decide(policy, request, approval)?;
             approval::stays_within(role, &terms, asked, approval.get())?;
         }
-        enough(&terms, approvals, || role.without_asking(&asked.into(), claim.get().at, around))?;
+        let would = || role.without_asking(&asked.into(), claim.get().at, around);
+        enough(&terms, approvals, would).map_err(|refusal| why(refusal, asked, approvals.is_empty(), around))?;
         let claim_by = in_order(role, request, approvals, claim)?;
         if claim.get().at > claim_by {
             return Err(Refusal::Lapsed { at: claim_by });
@@ -109,19 +110,23 @@ impl Grant {
             return Err(Refusal::Signature { why: BadSignature::NotVerified });
         }
         asked.reason.fits_emergency()?;
+        if asked.drill.is_some() && !policy.is_canary(&asked.role) {
+            return Err(Refusal::NotADrill { role: asked.role.clone() });
+        }
         let terms = policy.emergency_terms(emergency, asked, from)?;
         if let Some(second) = second {
             policy.may_second(asked, second)?;
         }
         let role = policy.roles().get(&asked.role).ok_or(Refusal::NotEmergencyKey)?;
         let evidence = evidence([statement.digest(), policy.digest()].into_iter().chain(second.map(Verified::digest)));
+        let drill = if asked.drill.is_some() { DRILL } else { "" };
         let mut critical_options = role.critical_options.clone();
         if emergency.verify_required {
             critical_options.insert("verify-required".parse()?, String::new());
         }
         Ok(Self {
             path: Path::BreakGlass,
-            key_id: format!("BREAK-GLASS/{}/{}/{}/{evidence}", asked.id, asked.person, asked.role),
+            key_id: format!("BREAK-GLASS/{}/{}/{}/{drill}{evidence}", asked.id, asked.person, asked.role),
             person: asked.person.clone(),
             role: asked.role.clone(),
             key: emergency.key.clone(),
@@ -226,6 +231,15 @@ pub fn claimed_by_subject(request: &Verified<Request>, claim: &Verified<Claim>) 
         return Err(Refusal::NotYours);
     }
     Ok(())
+}
+
+/// What stands before the evidence in the key id of a drill, so that it is known as one wherever it is seen.
+pub const DRILL: &str = "DRILL/";
+
+/// Says of the review that is overdue, where nobody was asked because the policy approved by itself.
+fn why(refusal: Refusal, asked: &Request, unasked: bool, around: &Circumstances<'_>) -> Refusal {
+    let overdue = around.overdue.filter(|_| unasked).cloned();
+    overdue.map_or(refusal, |overdue| Refusal::ReviewOverdue { role: asked.role.clone(), overdue })
 }
 
 /// Whether enough people agree; `would` says what passes without them.

@@ -12,7 +12,7 @@ use super::names::{PersonName, RequestId, RoleName};
 use super::policy::{EMERGENCY_LONGEST, EmergencyRules};
 use super::refusal::Refusal;
 use super::sshsig::SshSig;
-use super::statement::{BreakGlass, Serial, Version};
+use super::statement::{BreakGlass, Review, Serial, Version};
 use super::time::{Moment, Timestamp};
 use super::verify::Signed;
 
@@ -78,6 +78,8 @@ pub enum Outcome {
         /// [`Refusal::code`].
         code: String,
     },
+    /// The statement is a review, by somebody else, of what was done before.
+    Reviewed,
     /// From here on the policy names these emergency keys: people, and fingerprints of their keys.
     Keys(BTreeSet<(PersonName, Digest)>),
 }
@@ -96,6 +98,18 @@ struct Use {
     goes_on_from: u32,
 }
 
+/// A use that waits for its review.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the break-glass statement, and its digest")]
+pub struct Unreviewed {
+    pub id: RequestId,
+    pub person: PersonName,
+    pub role: RoleName,
+    pub digest: Digest,
+    pub serial: Serial,
+    pub at: Timestamp,
+}
+
 /// What a journal says so far: what comes next in it, and what must not come again.
 #[derive(Debug, Clone, Default)]
 pub struct Replay {
@@ -110,6 +124,8 @@ pub struct Replay {
     keys: Option<BTreeMap<(PersonName, Digest), Option<Timestamp>>>,
     /// The uses of a day, the oldest first.
     uses: VecDeque<Use>,
+    /// What waits for a review.
+    unreviewed: BTreeMap<RequestId, Unreviewed>,
 }
 
 impl Entry {
@@ -149,6 +165,11 @@ impl Replay {
         Serial::new(epoch, self.last_counter_of_serials + 1)
     }
 
+    /// What waits for a review.
+    pub fn unreviewed(&self) -> &BTreeMap<RequestId, Unreviewed> {
+        &self.unreviewed
+    }
+
     /// Refuses what was used before: the same bytes, the last reason, a counter that did not rise.
     pub fn allows(&self, signed: &Signed, statement: &BreakGlass) -> Result<(), Refusal> {
         self.unspent(signed)?;
@@ -178,8 +199,12 @@ impl Replay {
     }
 
     /// Refuses what one person may not do alone: more uses in an hour than the policy says, and going on more
-    /// often than it says. Whoever breaks the glass anew while the last certificate may live goes on with it, whatever they say.
+    /// often than it says. Whoever breaks the glass anew while the last certificate may live goes on with it, whatever
+    /// they say. Drills are free, and count for nothing: they open the canary alone.
     pub fn alone(&self, signed: &Signed, statement: &BreakGlass, rules: &EmergencyRules) -> Result<(), Refusal> {
+        if statement.drill.is_some() {
+            return Ok(());
+        }
         let key = signed.signature().key().fingerprint();
         let recent = || self.uses.iter().filter(|used| used.alone && statement.at.since(used.at) < HOUR);
         let (of_key, of_all) = (recent().filter(|used| used.key == key).count(), recent().count());
@@ -226,6 +251,7 @@ impl Replay {
         match &entry.outcome {
             Outcome::Issued { serial, .. } => self.issued(&entry, *serial)?,
             Outcome::Keys(named) => self.named(named, entry.at.second()),
+            Outcome::Reviewed => self.reviewed(&entry)?,
             Outcome::Refused { .. } => {}
         }
         self.epoch = Some(entry.epoch);
@@ -240,6 +266,7 @@ impl Replay {
         let signed = entry.signed()?;
         let statement: BreakGlass = signed.claims()?;
         let second = entry.second_signed()?;
+        self.opens_review(&signed, &statement, serial, entry.at);
         let goes_on_from = self.last(&statement, &signed).map_or(0, |last| last.goes_on_from + 1);
         for said in [Some(&signed), second.as_ref()].into_iter().flatten() {
             self.spent.insert(said.digest());
@@ -249,6 +276,10 @@ impl Replay {
         }
         self.ids.insert(statement.id.clone());
         self.last_reason.insert(statement.person.clone(), statement.reason.to_string());
+        self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
+        if statement.drill.is_some() {
+            return Ok(());
+        }
         self.uses.retain(|used| statement.at.since(used.at) < DAY);
         self.uses.push_back(Use {
             id: statement.id,
@@ -259,7 +290,13 @@ impl Replay {
             alone: second.is_none(),
             goes_on_from,
         });
-        self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
+        Ok(())
+    }
+
+    /// What is not open cannot be closed.
+    fn reviewed(&mut self, entry: &Entry) -> Result<(), Refusal> {
+        let review: Review = entry.signed()?.claims()?;
+        self.unreviewed.remove(&review.id).ok_or(Refusal::OutOfOrder)?;
         Ok(())
     }
 
@@ -271,6 +308,16 @@ impl Replay {
             Some(before) => before.get(key).copied().unwrap_or(Some(at)),
         };
         self.keys = Some(named.iter().map(|key| (key.clone(), since(key))).collect());
+    }
+
+    /// Every use opens a review, but for drills: what comes of these is their report.
+    fn opens_review(&mut self, signed: &Signed, statement: &BreakGlass, serial: Serial, at: Moment) {
+        if statement.drill.is_some() {
+            return;
+        }
+        let (id, person, role) = (statement.id.clone(), statement.person.clone(), statement.role.clone());
+        let waits = Unreviewed { id: id.clone(), person, role, digest: signed.digest(), serial, at: at.second() };
+        self.unreviewed.insert(id, waits);
     }
 }
 

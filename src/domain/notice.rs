@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::alarm::Alarm;
 use super::digest::Digest;
 use super::names::{HostName, PersonName, Principal, RequestId, RoleName, Ticket};
-use super::policy::Terms;
+use super::overuse::Overuse;
+use super::policy::{DrillPlan, Terms};
+use super::refusal::Refusal;
 use super::statement::{BreakGlass, Category, Request};
 use super::text::{Comment, Reason, visible};
 use super::time::{Seconds, Timestamp};
@@ -190,11 +192,26 @@ pub enum News {
         /// By how many seconds the clocks differed when somebody went on all the same.
         #[serde(default)]
         clock_off: Option<i64>,
+        /// Only for practice.
+        #[serde(default)]
+        drill: bool,
     },
     /// Somebody tried to break the glass with a key that may not.
     BreakGlassTried {
         /// Its fingerprint.
         key: Digest,
+    },
+    /// The review of broken glass is overdue.
+    ReviewOverdue {
+        /// Since when.
+        due: Timestamp,
+    },
+    /// Somebody breaks the glass too often.
+    Overuse(Overuse),
+    /// Nobody has shown in time that an emergency key works.
+    DrillOverdue {
+        /// When somebody last did.
+        last: Option<Timestamp>,
     },
 }
 
@@ -245,8 +262,37 @@ impl Notice {
             seconds: terms.map(|terms| terms.seconds).or(said.seconds),
             reason: said.reason.clone(),
             ticket: None,
-            news: News::BreakGlass { category: said.category, again: 0, second: None, clock_off: said.clock_off },
+            news: News::BreakGlass {
+                category: said.category,
+                again: 0,
+                second: None,
+                clock_off: said.clock_off,
+                drill: said.drill.is_some(),
+            },
         }
+    }
+
+    /// About an emergency key that nobody has shown to work in time. Fails where the policy's names make no words.
+    pub fn of_overdue_drill(
+        id: RequestId,
+        person: &PersonName,
+        plan: &DrillPlan,
+        last: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<Self, Refusal> {
+        Ok(Self {
+            at,
+            to: Reader::Room,
+            request: id,
+            person: person.clone(),
+            role: plan.role.clone(),
+            principals: Vec::new(),
+            hosts: vec![plan.host.clone()],
+            seconds: None,
+            reason: format!("the policy has each emergency key practised every {}", plan.every).parse()?,
+            ticket: None,
+            news: News::DrillOverdue { last },
+        })
     }
 
     /// The same for another reader.
@@ -267,9 +313,13 @@ impl Notice {
             News::Revoked { .. } => "request.revoked",
             News::Withdrawn => "request.withdrawn",
             News::Lapsed { .. } => "request.lapsed",
+            News::BreakGlass { drill: true, .. } => "break-glass.drill",
             News::BreakGlass { again: 0, .. } => "break-glass.opened",
             News::BreakGlass { .. } => "break-glass.unheard",
             News::BreakGlassTried { .. } => "break-glass.refused",
+            News::ReviewOverdue { .. } => "break-glass.review-overdue",
+            News::Overuse(_) => "break-glass.overuse",
+            News::DrillOverdue { .. } => "break-glass.drill-overdue",
         }
     }
 
@@ -278,6 +328,9 @@ impl Notice {
         match self.news {
             News::BreakGlass { .. } => format!("{origin}/emergencies#{}", self.request),
             News::BreakGlassTried { .. } => format!("{origin}/log"),
+            News::ReviewOverdue { .. } | News::Overuse(_) | News::DrillOverdue { .. } => {
+                format!("{origin}/emergencies")
+            }
             _ => format!("{origin}/requests/{}", self.request),
         }
     }
@@ -301,6 +354,7 @@ impl Notice {
             News::Withdrawn => format!("{person} withdrew the request for {role}"),
             News::Lapsed { approved: true } => format!("{asked} lapsed: nobody started it in time"),
             News::Lapsed { approved: false } => format!("{asked} lapsed: nobody decided in time"),
+            News::BreakGlass { drill: true, .. } => format!("DRILL: {person} practises on {role}{}", self.on_and_for()),
             News::BreakGlass { again: 0, .. } => format!("BREAK-GLASS: {person} opened {role}{}", self.on_and_for()),
             News::BreakGlass { .. } => {
                 format!("BREAK-GLASS, nobody has heard: {person} opened {role}{}", self.on_and_for())
@@ -308,6 +362,11 @@ impl Notice {
             News::BreakGlassTried { .. } => {
                 format!("BREAK-GLASS REFUSED: in {person}'s name for {role}, by a key that may not")
             }
+            News::ReviewOverdue { .. } => {
+                format!("Overdue: nobody has reviewed how {person} broke the glass for {role}")
+            }
+            News::Overuse(overuse) => format!("Too often: {overuse}"),
+            News::DrillOverdue { .. } => format!("Overdue: nobody has shown that {person}'s emergency key works"),
         }
     }
 
@@ -370,10 +429,21 @@ impl Notice {
                     lines.push(format!("To start it: ssh-jit login {}", self.request));
                 }
             }
-            News::BreakGlass { .. } => {
+            News::BreakGlass { drill, .. } => {
                 let end = self.seconds.map(|seconds| self.at.plus(seconds.get().into()));
                 let until = end.map(|end| format!(", until {}", when(end, now))).unwrap_or_default();
-                lines.push(format!("It was opened {}{until}. Somebody else must review it.", when(self.at, now)));
+                let then = if *drill { ", for practice: nothing is wrong." } else { ". Somebody else must review it." };
+                lines.push(format!("It was opened {}{until}{then}", when(self.at, now)));
+            }
+            News::ReviewOverdue { due } => {
+                lines.push(format!("The review was due {}. Until it is closed nothing is approved", when(*due, now)));
+                lines.push(format!("by itself for the groups of {}.", self.person));
+                lines.push(format!("Close it: ssh-jit review {}", self.request));
+            }
+            News::Overuse(overuse) => lines.push(format!("What would have done: {}.", overuse.instead)),
+            News::DrillOverdue { last } => {
+                let last = last.map_or_else(|| "never".to_owned(), |last| when(last, now));
+                lines.push(format!("Last shown: {last}. To show it: ssh-jit drill run"));
             }
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! The policy: who is who, and who may have what. Parsed from `policy.toml` whole or not at all;
 //! groups are resolved to people once, here, so that every later question is about people.
 
+mod aftermath;
 mod check;
 pub mod conditions;
 pub mod decide;
@@ -24,6 +25,7 @@ use super::policy_file::{self, PolicyError};
 use super::refusal::Refusal;
 use super::time::{Patience, Seconds};
 
+pub use aftermath::{DrillPlan, Overdue, Reviews};
 pub use check::{Finding, Gravity};
 pub use conditions::{Circumstances, Conditions};
 pub use decide::{Asked, Effect, Explained, Met, Rule, Terms};
@@ -55,6 +57,8 @@ pub struct Policy {
     pub(super) rule_names: BTreeSet<RuleName>,
     pub(super) emergency_keys: Vec<EmergencyKey>,
     pub(super) emergency_rules: EmergencyRules,
+    pub(super) reviews: Reviews,
+    pub(super) drill: Option<DrillPlan>,
     pub(super) revoked_keys: BTreeSet<Digest>,
     pub(super) holders: HashMap<Digest, PersonName>,
 }
@@ -204,6 +208,8 @@ impl Policy {
             rule_names: BTreeSet::new(),
             emergency_keys: Vec::new(),
             emergency_rules: EmergencyRules::default(),
+            reviews: Reviews::default(),
+            drill: None,
             revoked_keys: BTreeSet::new(),
             holders: HashMap::new(),
         }

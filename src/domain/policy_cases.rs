@@ -135,7 +135,11 @@ impl Case {
             seconds: self.length.map(|length| length.0),
             ticket: self.ticket.as_ref(),
         };
-        Ok(policy.explain(&asked, at, &Circumstances { from: self.from, facts: &facts, tickets: &tickets, held }))
+        Ok(policy.explain(
+            &asked,
+            at,
+            &Circumstances { from: self.from, facts: &facts, tickets: &tickets, held, overdue: None },
+        ))
     }
 
     /// What was expected and did not come.

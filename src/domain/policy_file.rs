@@ -1,6 +1,8 @@
 //! `policy.toml` as it is written: its tables, and the checks that turn them into a [`Policy`]. Every
 //! error names the line and the field, and nothing of a bad file is used.
 
+mod aftermath;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -92,6 +94,8 @@ struct File {
     break_glass: Option<Spanned<BreakGlassTable>>,
     #[serde(default)]
     emergency_keys: Vec<EmergencyTable>,
+    reviews: Option<aftermath::ReviewsTable>,
+    drill: Option<aftermath::DrillTable>,
     #[serde(default)]
     revoked_keys: Vec<KeyOrFingerprint>,
 }
@@ -360,6 +364,8 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
     once(&sources, "oidc", |file| file.oidc.is_some())?;
     once(&sources, "duties", |file| file.duties.is_some())?;
     once(&sources, "break_glass", |file| file.break_glass.is_some())?;
+    once(&sources, "reviews", |file| file.reviews.is_some())?;
+    once(&sources, "drill", |file| file.drill.is_some())?;
     for source in &sources {
         if let Some(table) = &source.file.oidc {
             let claimable = claimable(&policy, &mut groups, table).map_err(|problem| source.at(&problem))?;
@@ -390,6 +396,14 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
             let rules = emergency_rules(table.into_inner()).map_err(|problem| source.at(&problem))?;
             policy.emergency_rules = rules;
         }
+        if let Some(table) = source.file.reviews.take() {
+            policy.reviews = aftermath::reviews(table).map_err(|problem| source.at(&problem))?;
+        }
+        if let Some(table) = source.file.drill.take() {
+            policy.drill = Some(aftermath::drill(&policy, table).map_err(|problem| source.at(&problem))?);
+        }
+    }
+    for source in &mut sources {
         let (rules, keys) = (std::mem::take(&mut source.file.rules), std::mem::take(&mut source.file.emergency_keys));
         self::rules(&mut policy, &groups, rules, source.part.start)
             .and_then(|()| emergency_keys(&mut policy, keys, verified, source.part.start))
@@ -841,6 +855,11 @@ fn emergency_key(policy: &Policy, table: EmergencyTable) -> Result<EmergencyKey,
     }
     if let Some(role) = table.roles.iter().find(|role| !policy.roles.contains_key(role.get_ref())) {
         return Err((role.span(), format!("there is no role {}", role.get_ref())));
+    }
+    let real = table.roles.iter().find(|role| !policy.is_canary(role.get_ref()));
+    if let Some(role) = real.filter(|_| policy.people.get(person).is_some_and(|person| person.service)) {
+        let message = format!("{person} is a service, which may practise on the canary role of [drill] and no other");
+        return Err((role.span(), message));
     }
     let longest = Seconds::new(EMERGENCY_LONGEST).ok_or((0..0, String::new()))?;
     let max = match &table.max {

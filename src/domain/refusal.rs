@@ -2,6 +2,7 @@
 //! work; its code is stable, so that tests, clients and auditors can tell them apart.
 
 use super::names::{FactName, HostName, Invalid, PersonName, RoleName, RuleName, SourceName};
+use super::policy::Overdue;
 use super::sshsig::BadSignature;
 use super::time::{Seconds, Timestamp};
 
@@ -171,6 +172,12 @@ refusals! {
     Facts { what: String } = "malformed-facts", "facts: {what}";
     /// A fact that is not this source's to state.
     ForeignFact { name: FactName, by: SourceName } = "foreign-fact", "facts: the policy does not let {by} speak of {name}";
+    /// Nobody is asked only while no review of broken glass is overdue in the team.
+    ReviewOverdue { role: RoleName, overdue: Overdue } = "review-overdue", "role: {role} needs an approval: its own rule counts {overdue}";
+    /// A drill of something that is not there to be practised on.
+    NotADrill { role: RoleName } = "not-a-drill", "role: {role} is not the canary role of the policy's [drill]; a drill opens nothing else";
+    /// What a drill reports that the log does not know.
+    NotOnRecord { field: &'static str } = "not-on-record", "{field}: the log knows of none for this drill";
     /// The last reason again.
     ReasonRepeated = "reason-repeated", "reason: it repeats your last one; say what is broken now";
 }

@@ -131,6 +131,9 @@ statements! {
         reason: Reason,
         /// By how many seconds the service's clock is ahead of the person's, where they were told and went on.
         #[serde(default, skip_serializing_if = "Option::is_none")] clock_off: Option<i64>,
+        /// Says that this is a drill, and what it does without. Not there where it is none.
+        #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
+        drill: Option<Vec<Dependency>>,
     }
     /// The holder of an emergency key lets somebody else break the glass beyond what they may do alone.
     Seconding = "seconding" { requester: PersonName, role: RoleName, reason: Reason, }
@@ -140,6 +143,16 @@ statements! {
     Review = "review" { break_glass: Digest, id: RequestId, outcome: Outcome, comment: Reason, }
     /// Somebody has heard of a break-glass.
     Acknowledgement = "acknowledgement" { break_glass: Digest, id: RequestId, comment: Comment, }
+    /// What a drill took: milliseconds since its command was given, null for what did not happen.
+    Drill = "drill" {
+        break_glass: Digest,
+        id: RequestId,
+        reason_ms: u32,
+        certificate_ms: u32,
+        #[serde(deserialize_with = "present")] shell_ms: Option<u32>,
+        #[serde(deserialize_with = "present")] alert_ms: Option<u32>,
+        #[serde(deserialize_with = "present")] acknowledgement_ms: Option<u32>,
+    }
     /// A passkey is bound to a person; the passkey and one of the person's SSH keys both sign it.
     Enrolment = "enrolment" { key: PublicKey, application: HostName, ssh_key: Digest, until: Timestamp, }
     /// A passkey is taken away.
@@ -257,6 +270,26 @@ words! {
         Other = "other",
     }
 }
+impl BreakGlass {
+    /// Whether this is a drill that goes without something.
+    pub fn is_without(&self, what: Dependency) -> bool {
+        self.drill.as_ref().is_some_and(|without| without.contains(&what))
+    }
+}
+
+words! {
+    /// What a drill may do without.
+    Dependency {
+        /// The approvers of the role: they are not told.
+        ApproversAway = "approvers-away",
+        /// Every channel: the first alerts go out a minute late.
+        MailDown = "mail-down",
+        /// The database: it hears of this from the journal, later.
+        DbReadonly = "db-readonly",
+        /// The service itself.
+        ServiceDown = "service-down",
+    }
+}
 words! {
     /// What a review found.
     Outcome {
@@ -347,6 +380,11 @@ pub fn to_bytes<T: Statement>(statement: &T) -> Vec<u8> {
 /// Serde takes a missing field for `None`; in a signed statement absent and null are two answers.
 pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(input: D) -> Result<Option<T>, D::Error> {
     Option::deserialize(input)
+}
+
+/// The other way round: a field that may be missing, and is never null.
+fn there<'de, T: Deserialize<'de>, D: Deserializer<'de>>(input: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(input).map(Some)
 }
 
 /// Serde keeps the last of duplicate keys in a map; a signed statement has none.

@@ -228,7 +228,7 @@ pub(crate) fn policy() -> Policy {
 /// Circumstances of which nothing is known.
 pub(crate) fn unknown() -> Circumstances<'static> {
     static NOTHING: LazyLock<(Facts, Tickets)> = LazyLock::new(Default::default);
-    Circumstances { from: None, facts: &NOTHING.0, tickets: &NOTHING.1, held: 0 }
+    Circumstances { from: None, facts: &NOTHING.0, tickets: &NOTHING.1, held: 0, overdue: None }
 }
 
 /// What a policy makes of somebody's asking, while nothing else is known.
@@ -263,7 +263,7 @@ pub(crate) fn seconds(n: u64) -> Seconds {
 pub(crate) fn request_id() -> RequestId {
     parsed("7F3K-9QPX-M2")
 }
-fn nonce(byte: u8) -> Nonce {
+pub(crate) fn nonce(byte: u8) -> Nonce {
     Nonce::from_bytes([byte; 16])
 }
 
@@ -347,6 +347,7 @@ pub(crate) fn break_glass() -> BreakGlass {
         category: Category::Outage,
         reason: parsed("primary is down, nobody answers"),
         clock_off: None,
+        drill: None,
         nonce: nonce(4),
         at: at(0),
     }

@@ -165,6 +165,32 @@ impl FromStr for Patience {
     }
 }
 
+/// How often something must be done: 1 to 366 days, written `90d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Days(u32);
+
+impl Days {
+    /// The number of seconds.
+    pub fn seconds(self) -> i64 {
+        i64::from(self.0) * 86_400
+    }
+}
+
+impl FromStr for Days {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let days = text.strip_suffix('d').and_then(|number| number.parse().ok()).map(Self);
+        let written = days.filter(|days| (1..=366).contains(&days.0) && days.to_string() == text);
+        written.ok_or_else(|| Invalid::new("days", text, "from 1d to 366d is possible"))
+    }
+}
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}d", self.0)
+    }
+}
+
 /// Reads `90s`, `15m`, `1h30m`: units in falling order, each at most once, no bare number.
 fn parse_length(text: &str) -> Result<u64, Invalid> {
     let fail = |rule| Invalid::new("duration", text, rule);

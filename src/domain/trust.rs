@@ -178,10 +178,9 @@ impl Chain {
     /// Goes back to those of the `documents` that the oldest here leads to by SHA-256. Others are left out.
     #[must_use]
     pub fn backward(mut self, documents: &[Signed]) -> Self {
-        while let Some(wanted) = self.earlier.first().map_or(&self.newest, |oldest| oldest).1.previous {
+        while let Some(wanted) = self.earlier.first().unwrap_or(&self.newest).1.previous {
             let Some(signed) = documents.iter().find(|signed| signed.digest() == wanted) else { break };
-            // What was named by its SHA-256 is what was signed then, whatever signature lies beside it.
-            let Ok(trust) = Trust::read(signed) else { break };
+            let Ok(trust) = Trust::first_contact(signed) else { break };
             self.earlier.insert(0, (signed.clone(), trust));
         }
         self

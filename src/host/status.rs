@@ -7,7 +7,6 @@ use crate::domain::host_word::HostWord as _;
 use crate::domain::names::HostName;
 use crate::domain::statement::Version;
 use crate::domain::verify::Signed;
-use crate::wire::Now;
 
 use super::config::HostConfig;
 
@@ -26,7 +25,7 @@ pub(super) enum Untold {
 pub(super) fn tell(config: &HostConfig, name: &HostName, api: &Api, (trust, krl): (u64, u64)) -> Result<(), Untold> {
     let mut key = Identity::open(config.host_key(), None, &|_| Err(std::io::ErrorKind::Unsupported.into()))?;
     // By the service's clock: a host whose own is off is to be heard all the same.
-    let at = api.get::<Now>("/v1/now")?.now.second();
+    let (_, at) = api.time()?;
     let (instance, host) = (config.instance.clone(), name.clone());
     let status = HostStatus { v: Version, kind: HostStatusTag::HostStatus, instance, host, trust, krl, at };
     // Names and numbers always serialize.

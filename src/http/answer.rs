@@ -102,6 +102,7 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::TooEarly { .. }
         | Refusal::PolicyChanged
         | Refusal::Conflict { .. }
+        | Refusal::NotOnRecord { .. }
         | Refusal::NothingLeft { .. } => StatusCode::CONFLICT,
         Refusal::Malformed { .. }
         | Refusal::WebhookHeader { .. }
@@ -152,6 +153,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotEmergencyKey
         | Refusal::NeedsSecond { .. }
         | Refusal::SecondUnfit { .. }
+        | Refusal::NotADrill { .. }
+        | Refusal::ReviewOverdue { .. }
         | Refusal::WebhookUnsigned
         | Refusal::WebhookStale { .. }
         | Refusal::WebhookFuture { .. }

@@ -21,9 +21,9 @@ use crate::domain::sshsig::SshSig;
 use crate::domain::verify::Signed;
 use crate::service::{Attempt, Holder, Listing, Redeemed, Service};
 use crate::wire::{
-    BreakGlassText, Certified, CertifiedHost, Changed, ChannelView, CheckedView, EmergencyView, EnrolmentText,
-    EventView, FactView, Heard, HostClaimText, HostView, Noted, Now, PasskeyView, PolicyView, ReceiptView, RequestView,
-    RevokedView, RoleView, SessionView, SignedText, Submitted,
+    AftermathView, BreakGlassText, Certified, CertifiedHost, Changed, ChannelView, CheckedView, DrillView,
+    EmergencyView, EnrolmentText, EventView, FactView, Heard, HostClaimText, HostView, Noted, Now, PasskeyView,
+    PolicyView, ReceiptView, RequestView, RevokedView, RoleView, Scored, SessionView, SignedText, Submitted,
 };
 
 use super::answer::Failure;
@@ -244,7 +244,29 @@ pub(super) async fn emergencies(
     _: Reader,
     Query(only): Query<OnlyOpen>,
 ) -> Answer<Vec<EmergencyView>> {
-    Ok(Json(service.emergencies(only.open).await?.into_iter().map(views::emergency).collect()))
+    let found = service.emergencies(only.open).await?;
+    Ok(Json(found.into_iter().map(|info| views::emergency(info, Vec::new())).collect()))
+}
+
+pub(super) async fn emergency(State(service): On, _: Reader, Named(id): Named) -> Answer<EmergencyView> {
+    let (info, events) = service.emergency(&id).await?;
+    Ok(Json(views::emergency(info, events)))
+}
+
+pub(super) async fn aftermath(State(service): On, _: Reader) -> Answer<AftermathView> {
+    Ok(Json(views::aftermath(service.aftermath().await?)))
+}
+
+pub(super) async fn report_drill(State(service): On, Statement(signed): Statement) -> Answer<Scored> {
+    Ok(Json(Scored { passed: service.report_drill(signed).await? }))
+}
+
+pub(super) async fn drills(State(service): On, _: Reader) -> Answer<Vec<DrillView>> {
+    Ok(Json(service.drills().await?.into_iter().map(views::drill).collect()))
+}
+
+pub(super) async fn drill(State(service): On, _: Reader, Named(id): Named) -> Answer<DrillView> {
+    Ok(Json(views::drill(service.drill(&id).await?)))
 }
 
 pub(super) async fn hear(State(service): On, Webhook(delivery): Webhook) -> Answer<Heard> {

@@ -12,7 +12,7 @@ use crate::domain::alarm::Alarm;
 use crate::domain::names::{PersonName, RequestId};
 use crate::domain::policy::Duty;
 use crate::domain::time::Timestamp;
-use crate::service::{Caller, ChannelInfo};
+use crate::service::{Caller, ChannelInfo, OpenReview, Proof};
 
 pub(super) use lists::{Active, Emergencies, Log, Mine, Passkeys, Queue, Roles};
 pub(super) use request::Request;
@@ -28,6 +28,7 @@ pub(super) struct Frame {
     reads_log: bool,
     untold: Option<Untold>,
     alarm: Option<Alarmed>,
+    reviews: Option<Waiting>,
 }
 
 /// Certificates that the log does not know were used of late.
@@ -36,6 +37,15 @@ struct Alarmed {
     last: Alarm,
     /// So many there were.
     count: u64,
+}
+
+/// Broken glass that waits for a review: for whoever answers for it.
+struct Waiting {
+    count: usize,
+    /// When the first of them is overdue.
+    due: Timestamp,
+    overdue: bool,
+    first: RequestId,
 }
 
 /// Channels that do not work: who reads a page cannot rely on others having heard of what it shows.
@@ -75,6 +85,7 @@ impl Frame {
             reads_log: false,
             untold: None,
             alarm: None,
+            reviews: None,
         }
     }
 
@@ -83,7 +94,18 @@ impl Frame {
         let reads_log = caller.has_any(&[Duty::Auditors, Duty::Admins]);
         let follows = Some(Follows { seen, request: None });
         let (person, token) = (Some(caller.person.clone()), caller.form_token.clone());
-        Self { person, path, now, follows, token, reads_log, untold: None, alarm: None }
+        Self { person, path, now, follows, token, reads_log, untold: None, alarm: None, reviews: None }
+    }
+
+    /// The same, saying which reviews are open: the first one due comes first.
+    pub(super) fn awaiting(mut self, open: &[OpenReview]) -> Self {
+        self.reviews = open.first().map(|first| Waiting {
+            count: open.len(),
+            due: first.due,
+            overdue: first.overdue,
+            first: first.used.id.clone(),
+        });
+        self
     }
 
     /// The same, following one request only.
@@ -224,6 +246,31 @@ fn times(count: u64) -> String {
         2 => "twice".to_owned(),
         count => format!("{count} times"),
     }
+}
+
+/// What the front page says of whether breaking the glass was shown to work.
+struct Proven {
+    /// `Break-glass was last proven 12 days ago, in 41 s.`
+    words: String,
+    /// Whose emergency keys were not, in time.
+    unproven: String,
+}
+
+impl Proven {
+    fn of(proof: &Proof, now: Timestamp) -> Self {
+        let words = match proof.last {
+            Some((at, shell)) => format!("Break-glass was last proven {}, in {}", ago(at, now), took(shell)),
+            None => "No drill has shown yet that break-glass works".to_owned(),
+        };
+        let mut whose: Vec<_> = proof.unproven.iter().map(|key| &key.person).collect();
+        whose.dedup();
+        Self { words, unproven: if whose.is_empty() { String::new() } else { listed(&whose) } }
+    }
+}
+
+/// `412 ms`, `41 s`.
+fn took(millis: u32) -> String {
+    if millis < 1000 { format!("{millis} ms") } else { format!("{} s", millis.div_ceil(1000)) }
 }
 
 /// `within a day`, `3 days ago`.

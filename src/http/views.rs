@@ -14,13 +14,14 @@ use crate::domain::time::Patience;
 use crate::domain::verify::Signed;
 use crate::domain::webhook::Delivery;
 use crate::service::{
-    Ahead, ChannelInfo, Checked, EmergencyInfo, FactInfo, HostInfo, Issued, Receipt, RequestInfo, Revoked, RoleInfo,
-    SignedKrl, StoredEvent,
+    Aftermath, Ahead, ChannelInfo, Checked, DrillInfo, EmergencyInfo, FactInfo, HostInfo, Issued, OpenReview, Proof,
+    Receipt, RequestInfo, Revoked, RoleInfo, SignedKrl, StoredEvent, Unproven,
 };
 use crate::wire::{
-    AheadView, Certified, CertifiedHost, ChannelView, CheckedRole, CheckedView, DecisionView, EmergencyView, EventView,
-    ExtendedView, FactView, HostView, KrlView, PasskeyView, ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView,
-    RequestView, RevocationView, RevokedView, RoleView, TermsView,
+    AftermathView, AheadView, Certified, CertifiedHost, ChannelView, CheckedRole, CheckedView, DecisionView, DrillView,
+    EmergencyView, EventView, ExtendedView, FactView, HostView, KrlView, OpenReviewView, PasskeyView, ProofView,
+    ProvenEnrolment, ProvenEvent, ProvenMessage, ReceiptView, RequestView, ReviewView, RevocationView, RevokedView,
+    RoleView, TermsView, UnprovenView,
 };
 
 pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
@@ -65,6 +66,7 @@ pub(super) fn request(info: &RequestInfo, events: Vec<Event>) -> RequestView {
         signed: (&info.signed).into(),
         terms,
         hindrance: hindrance(info),
+        overdue_review: overdue_review(info),
         from: info.peer,
         approvers: info.approvers.clone(),
         decisions: info.decisions.iter().map(decision).collect(),
@@ -87,6 +89,12 @@ fn ahead(step: &Ahead) -> AheadView {
 fn hindrance(info: &RequestInfo) -> Option<String> {
     let open = matches!(info.state, State::Requested { .. } | State::Approved { .. });
     info.hindrance.as_ref().filter(|_| open).map(ToString::to_string)
+}
+
+/// Where people are asked, and would not be if it were closed.
+fn overdue_review(info: &RequestInfo) -> Option<String> {
+    let waits = matches!(info.state, State::Requested { .. });
+    info.overdue.as_ref().filter(|_| waits).map(ToString::to_string)
 }
 
 pub(super) fn certified(issued: &Issued) -> Certified {
@@ -154,7 +162,8 @@ pub(super) fn role(info: RoleInfo) -> RoleView {
     }
 }
 
-pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
+pub(super) fn emergency(info: EmergencyInfo, events: Vec<Event>) -> EmergencyView {
+    let drill = info.is_drill();
     EmergencyView {
         id: info.statement.id,
         digest: info.digest,
@@ -164,10 +173,61 @@ pub(super) fn emergency(info: EmergencyInfo) -> EmergencyView {
         reason: info.statement.reason,
         serial: info.serial,
         at: info.at,
-        review_open: info.review.is_none(),
+        review_open: info.due.is_some(),
         revoked: info.revoked,
         alerted: info.alerted,
         heard: info.heard,
+        drill,
+        review_due: info.due,
+        review: info.review.map(|said| ReviewView {
+            person: said.person,
+            outcome: said.outcome,
+            comment: said.comment,
+            at: said.at,
+        }),
+        uses: info.uses,
+        events,
+    }
+}
+
+pub(super) fn aftermath(found: Aftermath) -> AftermathView {
+    let open = |open: OpenReview| {
+        let OpenReview { used, due, overdue } = open;
+        OpenReviewView { id: used.id, person: used.person, role: used.role, at: used.at, due, overdue }
+    };
+    AftermathView {
+        reviews: found.reviews.into_iter().map(open).collect(),
+        overuse: found.overuse,
+        proof: found.proof.map(proof),
+    }
+}
+
+fn proof(proof: Proof) -> ProofView {
+    let unproven = |key: Unproven| UnprovenView { person: key.person, key: key.key, last: key.last };
+    ProofView {
+        every: proof.plan.every.seconds(),
+        within: proof.plan.within,
+        last: proof.last.map(|(at, _)| at),
+        shell_ms: proof.last.map(|(_, shell)| shell),
+        unproven: proof.unproven.into_iter().map(unproven).collect(),
+        role: proof.plan.role,
+        host: proof.plan.host,
+    }
+}
+
+pub(super) fn drill(info: DrillInfo) -> DrillView {
+    let (without, report) = (info.without().to_vec(), info.report);
+    DrillView {
+        id: info.statement.id,
+        person: info.statement.person,
+        role: info.statement.role,
+        reason: info.statement.reason,
+        at: info.at,
+        without,
+        passed: report.as_ref().map(|report| report.passed),
+        controls: report.as_ref().map(|report| report.controls.clone()).unwrap_or_default(),
+        uses: info.uses,
+        report: report.as_ref().map(|report| (&report.signed).into()),
     }
 }
 

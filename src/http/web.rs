@@ -66,7 +66,8 @@ impl Next {
 /// The frame around a page for somebody who signed in. It notes how far the changes are before the page is read.
 async fn frame(service: &Service, caller: &Caller, path: &'static str) -> Result<Frame, Failure> {
     let frame = Frame::of(caller, path, service.now().second(), service.changes());
-    Ok(frame.alarmed(service.recent_alarms(caller).await?))
+    let frame = frame.alarmed(service.recent_alarms(caller).await?);
+    Ok(if service.answers_for_emergencies(caller) { frame.awaiting(&service.open_reviews()) } else { frame })
 }
 
 pub(super) async fn sign_in(State(service): On, Query(next): Query<Next>) -> Response {
@@ -85,7 +86,7 @@ pub(super) async fn queue(
 ) -> Result<Response, Failure> {
     let frame = frame(&service, &caller, "/").await?.warning(&service.channels().await?);
     let queue = service.listed(&caller, Listing::Queue, at.part()).await?;
-    Ok(page(&pages::Queue::of(frame, &queue, at.page)))
+    Ok(page(&pages::Queue::of(frame, &queue, service.proof().await?.as_ref(), at.page)))
 }
 
 pub(super) async fn request(

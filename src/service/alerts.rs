@@ -18,7 +18,7 @@ use crate::domain::names::{ChannelName, MailAddress, PersonName, RequestId, hex}
 use crate::domain::notice::{News, Notice, Reader};
 use crate::domain::policy::{Duty, Policy};
 use crate::domain::refusal::Refusal;
-use crate::domain::statement::{BreakGlass, Seconding};
+use crate::domain::statement::{BreakGlass, Dependency, Seconding};
 use crate::domain::time::{Moment, Timestamp};
 use crate::domain::verify::Signed;
 use crate::notify::{Channel, Outbox};
@@ -38,6 +38,8 @@ const ATTEMPTS: u32 = 6;
 const KEPT: usize = 10_000;
 /// So many alarms of keys that may not go out in an hour: whoever hears of five knows.
 const ALARMS_AN_HOUR: u32 = 5;
+/// A drill without mail has its alerts wait for so many seconds.
+const MAIL_DOWN_FOR: i64 = 60;
 /// The loop looks at the clock so often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,7 @@ pub(super) struct Alerts {
     /// The hour, and how many alarms it had.
     alarms: Mutex<(i64, u32)>,
     wake: Notify,
+    attempted: Notify,
 }
 
 /// One broken glass of which nobody has said that they heard.
@@ -65,6 +68,8 @@ struct Alert {
     behind: People,
     rounds: u32,
     next: Timestamp,
+    /// The log is told later: a drill without the database.
+    unlogged: bool,
 }
 
 /// One message, to one channel or person.
@@ -73,6 +78,7 @@ struct Message {
     channel: Arc<Channel>,
     to: Option<MailAddress>,
     notice: Notice,
+    unlogged: bool,
 }
 
 /// What came of sending a message.
@@ -94,6 +100,7 @@ impl Alerts {
             attempts: Mutex::default(),
             alarms: Mutex::default(),
             wake: Notify::new(),
+            attempted: Notify::new(),
         }
     }
 
@@ -104,7 +111,7 @@ impl Alerts {
         if self.outbox.is_empty() || now.since(entry.at.second()) > TOLD_FOR {
             return;
         }
-        match alert(policy, entry, now) {
+        match alert(policy, entry) {
             Ok(Some(alert)) => {
                 lock(&self.open).insert(alert.notice.request.clone(), alert);
                 self.wake.notify_one();
@@ -143,6 +150,11 @@ impl Alerts {
         lock(&self.open).remove(id);
     }
 
+    /// Waits until there is something new for the log.
+    pub(super) async fn attempted(&self) {
+        self.attempted.notified().await;
+    }
+
     /// Time went on.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
@@ -165,7 +177,7 @@ impl Alerts {
     fn due(&self, now: Timestamp) -> Vec<Message> {
         let mut messages = Vec::new();
         for (notice, people) in mem::take(&mut *lock(&self.once)) {
-            messages.extend(self.messages(&notice, &people));
+            messages.extend(self.messages(&notice, &people, false));
         }
         let mut open = lock(&self.open);
         open.retain(|_, alert| now.since(alert.notice.at) <= TOLD_FOR);
@@ -177,7 +189,7 @@ impl Alerts {
             if alert.rounds > 0 {
                 people.extend(alert.behind.iter().cloned());
             }
-            messages.extend(self.messages(&alert.notice, &people));
+            messages.extend(self.messages(&alert.notice, &people, alert.unlogged));
             alert.next = now.plus(AGAIN_AFTER.saturating_mul(1 << alert.rounds.min(16)).min(LONGEST_WAIT));
             alert.rounds += 1;
         }
@@ -185,14 +197,14 @@ impl Alerts {
     }
 
     /// One for each room, and one for each of the people.
-    fn messages(&self, notice: &Notice, people: &[(Reader, MailAddress)]) -> Vec<Message> {
+    fn messages(&self, notice: &Notice, people: &[(Reader, MailAddress)], unlogged: bool) -> Vec<Message> {
         let message = |channel: &Arc<Channel>, reader, to: Option<&MailAddress>| {
             let notice = notice.to(reader);
             let json = serde_json::to_string(&notice).unwrap_or_default();
             let to_whom = to.map_or("", MailAddress::as_str);
             let digest = Digest::of_parts(&[channel.name.as_str().as_bytes(), to_whom.as_bytes(), json.as_bytes()]);
             let id = format!("msg_{}", hex(&digest.as_bytes()[..16]));
-            Message { id, channel: Arc::clone(channel), to: to.cloned(), notice }
+            Message { id, channel: Arc::clone(channel), to: to.cloned(), notice, unlogged }
         };
         let mut messages = Vec::new();
         for channel in self.outbox.channels() {
@@ -207,7 +219,7 @@ impl Alerts {
 
     /// Sends one message; a server that fails is asked again for a while.
     async fn send(self: Arc<Self>, message: Message) {
-        let Message { id, channel, to, notice } = message;
+        let Message { id, channel, to, notice, unlogged } = message;
         for attempt in 0..ATTEMPTS {
             let now = self.clock.now();
             let outcome = self.outbox.alert(&channel, &id, to.as_ref(), notice.clone().into(), now.second()).await;
@@ -218,6 +230,9 @@ impl Alerts {
                 notice: notice.clone(),
                 told: outcome.is_ok(),
             });
+            if !unlogged {
+                self.attempted.notify_one();
+            }
             match outcome {
                 Ok(()) => return,
                 Err(untold) => {
@@ -286,7 +301,7 @@ impl Attempts {
 }
 
 /// What is told of an entry; of what was refused, nothing.
-fn alert(policy: &Policy, entry: &Entry, now: Timestamp) -> Result<Option<Alert>, Refusal> {
+fn alert(policy: &Policy, entry: &Entry) -> Result<Option<Alert>, Refusal> {
     let Outcome::Issued { .. } = entry.outcome else { return Ok(None) };
     let signed = entry.signed()?;
     let said: BreakGlass = signed.claims()?;
@@ -303,11 +318,14 @@ fn alert(policy: &Policy, entry: &Entry, now: Timestamp) -> Result<Option<Alert>
         **name != said.person && policy.has_duty(name, Duty::Reviewers) && !approvers.contains(*name)
     };
     let reviewers = policy.people().keys().filter(reviews);
+    let told = if said.is_without(Dependency::ApproversAway) { &[][..] } else { &approvers };
     let people: People =
-        addresses(policy, Reader::Approver, &approvers).chain(addresses(policy, Reader::Reviewer, reviewers)).collect();
+        addresses(policy, Reader::Approver, told).chain(addresses(policy, Reader::Reviewer, reviewers)).collect();
     let mut behind = with_duties(policy, Some(&said.person));
     behind.retain(|(_, address)| !people.iter().any(|(_, known)| known == address));
-    Ok(Some(Alert { notice, people, behind, rounds: 0, next: now }))
+    let late = if said.is_without(Dependency::MailDown) { MAIL_DOWN_FOR } else { 0 };
+    let (next, unlogged) = (entry.at.second().plus(late), said.is_without(Dependency::DbReadonly));
+    Ok(Some(Alert { notice, people, behind, rounds: 0, next, unlogged }))
 }
 
 /// Administrators, auditors and revokers, other than whoever broke the glass.

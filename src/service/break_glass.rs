@@ -6,26 +6,35 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::journal::{Entry, Outcome};
 use crate::domain::statement::{BreakGlass, Kind};
 use crate::domain::time::Moment;
+use crate::domain::verify::Signed;
 use crate::store::{StoreError, Tx, emergencies, events, statements};
 
-use super::{Attempt, Error, Issued, Service};
+use super::{Attempt, Error, Issued, Service, aftermath, reviews};
 
 /// The epoch of the first journal's serials; the database has the one before.
 const FIRST_EPOCH: u64 = 2;
+
 impl Service {
     /// Signs a short certificate for a registered emergency key, once its reason is durable, and has the database
     /// catch up. Nobody waits for that.
     pub async fn break_glass(self: &Arc<Self>, attempt: Attempt) -> Result<Issued, Error> {
+        let readonly = attempt.is_without_database();
         let outcome = self.glass.break_glass(attempt).await;
-        let service = Arc::clone(self);
-        tokio::spawn(async move { service.catch_up().await });
+        // A drill may go without the database: this use is imported with whatever comes next, or by the sweep.
+        if !(outcome.is_ok() && readonly) {
+            let service = Arc::clone(self);
+            tokio::spawn(async move { service.catch_up().await });
+        }
         outcome
     }
 
-    /// Brings the database up to what was tried, for ever.
+    /// Brings the database up to what was tried, and to who was told of it, for ever.
     pub async fn follow_glass(self: Arc<Self>) {
         loop {
-            self.glass.changed().await;
+            tokio::select! {
+                () = self.glass.changed() => {}
+                () = self.glass.alerts().attempted() => {}
+            }
             self.catch_up().await;
         }
     }
@@ -75,18 +84,21 @@ impl Service {
         if entries.is_empty() {
             return self.record_alerts().await;
         }
+        let (outbox, policy) = (Arc::clone(&self.outbox), self.policy());
         self.store
             .write(move |tx| {
                 // Another import may have come first.
                 let imported = emergencies::imported(tx, epoch)?;
                 for entry in entries.iter().filter(|entry| entry.seq > imported) {
                     import(tx, entry)?;
+                    aftermath::tell_of_overuse(&outbox, tx, &policy, entry)?;
                     emergencies::set_imported(tx, epoch, entry.seq)?;
                 }
                 Ok::<_, Error>(())
             })
             .await?;
         self.waiters.wake_all();
+        self.outbox.wake();
         self.record_alerts().await
     }
 }
@@ -113,13 +125,37 @@ pub(super) fn epoch_of(tx: &mut Tx<'_>, written: Option<u16>, now: Moment) -> Re
 }
 
 fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {
-    if let Outcome::Keys(_) = entry.outcome {
+    match &entry.outcome {
         // The policy that names them is in the log already.
-        return Ok(());
+        Outcome::Keys(_) => Ok(()),
+        Outcome::Reviewed => reviews::import(tx, entry),
+        Outcome::Issued { serial, tbs } => {
+            let (signed, statement, event) = tried(entry)?;
+            statements::keep(tx, Kind::BreakGlass, &signed)?;
+            if let Some(second) = entry.second_signed().map_err(|_| nonsense(entry))? {
+                statements::keep(tx, Kind::Seconding, &second)?;
+            }
+            emergencies::insert(tx, &statement.id, *serial, &signed, entry.at.second())?;
+            let detail = statement.drill.is_some().then(|| "DRILL".to_owned());
+            let (kind, serial, tbs) = (EventKind::BreakGlass, Some(*serial), Some(*tbs));
+            let event = Event { kind, serial, tbs, detail, ..event };
+            Ok(events::append(tx, event).map(|_| ())?)
+        }
+        Outcome::Refused { code } => {
+            let (_, _, event) = tried(entry)?;
+            Ok(events::append(tx, Event { detail: Some(code.clone()), ..event }).map(|_| ())?)
+        }
     }
-    let nonsense = || StoreError::nonsense("journal", &entry.seq, "statement");
-    let signed = entry.signed().map_err(|_| nonsense())?;
-    let statement: BreakGlass = signed.claims().map_err(|_| nonsense())?;
+}
+
+fn nonsense(entry: &Entry) -> StoreError {
+    StoreError::nonsense("journal", &entry.seq, "statement")
+}
+
+/// What was tried with an emergency key, and the event of its refusal.
+fn tried(entry: &Entry) -> Result<(Signed, BreakGlass, Event), Error> {
+    let signed = entry.signed().map_err(|_| nonsense(entry))?;
+    let statement: BreakGlass = signed.claims().map_err(|_| nonsense(entry))?;
     let event = Event {
         person: Some(statement.person.clone()),
         request: Some(statement.id.clone()),
@@ -127,20 +163,7 @@ fn import(tx: &mut Tx<'_>, entry: &Entry) -> Result<(), Error> {
         statement: Some(signed.digest()),
         policy: Some(entry.policy),
         from: entry.from,
-        ..Event::new(EventKind::BreakGlass, entry.at)
+        ..Event::new(EventKind::BreakGlassRefused, entry.at)
     };
-    let event = match &entry.outcome {
-        Outcome::Issued { serial, tbs } => {
-            statements::keep(tx, Kind::BreakGlass, &signed)?;
-            if let Some(second) = entry.second_signed().map_err(|_| nonsense())? {
-                statements::keep(tx, Kind::Seconding, &second)?;
-            }
-            emergencies::insert(tx, &statement.id, *serial, &signed, entry.at.second())?;
-            Event { serial: Some(*serial), tbs: Some(*tbs), ..event }
-        }
-        Outcome::Keys(_) => return Ok(()),
-        Outcome::Refused { code } => Event { kind: EventKind::BreakGlassRefused, detail: Some(code.clone()), ..event },
-    };
-    events::append(tx, event)?;
-    Ok(())
+    Ok((signed, statement, event))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::event::Event;
 use crate::domain::facts::Facts;
 use crate::domain::names::CheckName;
-use crate::domain::policy::{Circumstances, Policy, Tickets};
+use crate::domain::policy::{Circumstances, Overdue, Policy, Tickets};
 use crate::domain::statement::Request;
 use crate::domain::time::Timestamp;
 use crate::store::{StoreError, Tx, requests};
@@ -30,22 +30,24 @@ pub(super) struct Around {
     facts: Arc<Facts>,
     tickets: Arc<Tickets>,
     held: u64,
+    overdue: Option<Overdue>,
 }
 
 impl Around {
     /// Of a request that is only looked at: what its person had before is not counted.
-    pub(super) fn unknown(origin: Origin, facts: Arc<Facts>) -> Self {
-        Self { from: origin.from, facts, tickets: origin.tickets, held: 0 }
+    pub(super) fn unknown(origin: Origin, facts: Arc<Facts>, overdue: Option<Overdue>) -> Self {
+        Self { from: origin.from, facts, tickets: origin.tickets, held: 0, overdue }
     }
 
-    /// Of a claim that was decided on before: what the log says was known then, and these facts.
+    /// Of a claim that was decided on before: what the log says was known then, and these facts. A review that is
+    /// overdue since takes nothing back.
     pub(super) fn at_claim(claimed: &Event, facts: Arc<Facts>) -> Self {
-        Self { from: claimed.from, facts, tickets: Arc::new(Tickets::yes(&claimed.tickets)), held: 0 }
+        Self { from: claimed.from, facts, tickets: Arc::new(Tickets::yes(&claimed.tickets)), held: 0, overdue: None }
     }
 
-    /// The same with the facts that count at a moment, as if they always had.
+    /// The same with the facts that count at a moment, as if they always had, and for access that was given already.
     pub(super) fn standing(&self, now: Timestamp) -> Self {
-        Self { facts: Arc::new(self.facts.standing(now)), ..self.clone() }
+        Self { facts: Arc::new(self.facts.standing(now)), overdue: None, ..self.clone() }
     }
 
     /// The ticket checks that said yes.
@@ -54,7 +56,13 @@ impl Around {
     }
 
     pub(super) fn get(&self) -> Circumstances<'_> {
-        Circumstances { from: self.from, facts: &self.facts, tickets: &self.tickets, held: self.held }
+        Circumstances {
+            from: self.from,
+            facts: &self.facts,
+            tickets: &self.tickets,
+            held: self.held,
+            overdue: self.overdue.as_ref(),
+        }
     }
 }
 
@@ -75,6 +83,7 @@ impl Service {
         let held =
             if counted { requests::held(tx, (&asked.person, &asked.role), now.plus(-A_DAY), &asked.id)? } else { 0 };
         let Origin { from, tickets } = origin.clone();
-        Ok(Around { from, tickets, facts: self.facts_of(tx, policy, &names)?, held })
+        let overdue = self.overdue(policy, &asked.person, now);
+        Ok(Around { from, tickets, facts: self.facts_of(tx, policy, &names)?, held, overdue })
     }
 }

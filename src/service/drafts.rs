@@ -153,7 +153,7 @@ impl Service {
         outcome: Outcome,
         comment: Reason,
     ) -> Result<Review, Error> {
-        let used = self.emergency(id).await?;
+        let (used, _) = self.emergency(id).await?;
         let (instance, nonce, at) = self.preamble();
         Ok(Review {
             v: Version,
@@ -175,7 +175,7 @@ impl Service {
         caller: &Caller,
         id: &RequestId,
     ) -> Result<Acknowledgement, Error> {
-        let used = self.emergency(id).await?;
+        let (used, _) = self.emergency(id).await?;
         let (instance, nonce, at) = self.preamble();
         Ok(Acknowledgement {
             v: Version,

@@ -11,12 +11,12 @@ use crate::ca::Keys;
 use crate::clock::Clock;
 use crate::domain::certificate::ToBeSigned;
 use crate::domain::grant::Grant;
-use crate::domain::journal::{Entry, NAMESPACE, Outcome, Replay, Second};
+use crate::domain::journal::{Entry, NAMESPACE, Outcome, Replay, Second, Unreviewed};
 use crate::domain::names::{HostName, InstanceId, RoleName};
 use crate::domain::policy::Policy;
 use crate::domain::refusal::Refusal;
 use crate::domain::sshsig::Expect;
-use crate::domain::statement::{BreakGlass, BreakGlassCheck, Category, Seconding, Statement, Version};
+use crate::domain::statement::{BreakGlass, BreakGlassCheck, Category, Dependency, Seconding, Statement, Version};
 use crate::domain::time::{Moment, Seconds};
 use crate::domain::verify::{Signed, Verified, VerifiedSet};
 use crate::random;
@@ -42,6 +42,8 @@ pub struct Glass {
     /// The whole service signs with it, and speaks of it.
     pub(super) authority: RwLock<Arc<Authority>>,
     journal: Mutex<Journal>,
+    /// What waits for a review, of this journal and of those before.
+    pub(super) unreviewed: RwLock<Vec<Unreviewed>>,
     /// The epoch of the journal's serials; 0 while it is empty and the database did not say.
     epoch: AtomicU16,
     policy: RwLock<Arc<Policy>>,
@@ -81,6 +83,13 @@ pub struct Attempt {
     pub from: Option<IpAddr>,
 }
 
+impl Attempt {
+    /// Whether it is a drill that the database shall hear of later.
+    pub(super) fn is_without_database(&self) -> bool {
+        self.signed.claims::<BreakGlass>().is_ok_and(|said| said.is_without(Dependency::DbReadonly))
+    }
+}
+
 /// What an emergency key would open.
 #[derive(Debug, Clone)]
 pub struct Checked {
@@ -116,6 +125,7 @@ impl Glass {
             instance: authority.chain.newest().instance.clone(),
             authority: RwLock::new(Arc::new(authority)),
             journal: Mutex::new(parts.journal),
+            unreviewed: RwLock::default(),
             epoch: epoch.into(),
             policy: RwLock::new(Arc::new(parts.policy)),
             clock: parts.clock,
@@ -125,6 +135,7 @@ impl Glass {
             strangers: Mutex::default(),
             changed: Notify::new(),
         });
+        glass.note_unreviewed(glass.journal().replay());
         glass.note_keys();
         Ok(glass)
     }
@@ -200,7 +211,9 @@ impl Glass {
             if let Err(Unbroken { error: Error::Refused(refusal), journaled }) = &outcome {
                 glass.refused(&attempt.signed, refusal, *journaled);
             }
-            glass.changed.notify_one();
+            if outcome.is_err() || !attempt.is_without_database() {
+                glass.changed.notify_one();
+            }
             outcome.map_err(|unbroken| unbroken.error)
         });
         work.await.unwrap_or_else(|e| Err(Error::Setup(format!("breaking the glass: {e}"))))
@@ -350,7 +363,7 @@ impl Glass {
     }
 
     /// What comes next in the journal.
-    fn entry(
+    pub(super) fn entry(
         &self,
         journal: &Journal,
         attempt: Option<&Attempt>,
@@ -377,9 +390,11 @@ impl Glass {
     }
 
     /// Signs an entry and makes it durable.
-    fn commit(&self, journal: &mut Journal, entry: &Entry) -> Result<(), Error> {
+    pub(super) fn commit(&self, journal: &mut Journal, entry: &Entry) -> Result<(), Error> {
         let key = &self.authority().keys.journal;
-        Ok(journal.append(&key.sign(NAMESPACE, entry.to_bytes())?, key.public())?)
+        journal.append(&key.sign(NAMESPACE, entry.to_bytes())?, key.public())?;
+        self.note_unreviewed(journal.replay());
+        Ok(())
     }
 }
 

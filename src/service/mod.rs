@@ -3,6 +3,7 @@
 //! signature, release.
 
 mod acknowledgements;
+mod aftermath;
 mod alerts;
 mod authority;
 mod break_glass;
@@ -11,6 +12,7 @@ mod circumstances;
 mod claims;
 mod decisions;
 mod drafts;
+mod drills;
 mod error;
 mod extensions;
 mod facts;
@@ -56,8 +58,10 @@ use crate::notify::Outbox;
 use crate::store::journal::Journal;
 use crate::store::{Store, StoreError, Value, events};
 
+pub use aftermath::Aftermath;
 pub use claims::Issued;
 pub use drafts::Choice;
+pub use drills::{DrillInfo, Proof, Report, Unproven};
 pub use error::Error;
 pub use extensions::Extended;
 pub use facts::FactInfo;
@@ -70,6 +74,7 @@ pub use notices::ChannelInfo;
 pub use oidc::{Begun, BroughtBack, SignInError};
 pub use passkeys::PasskeyInfo;
 pub use reading::{Ahead, EmergencyInfo, Listed, Listing, Part, Receipt, RequestInfo, RoleInfo};
+pub use reviews::OpenReview;
 pub use revocations::Revoked;
 pub use rotation::progress;
 pub use sessions::{Caller, Holder, Opened};
@@ -196,8 +201,10 @@ impl Service {
             settings,
             glass,
         });
+        service.recall_unreviewed().await;
         service.adopt(service.glass.policy(), true).await?;
         service.import_journal().await?;
+        service.adopt_reviews().await?;
         service.recall_revoked().await?;
         service.recall_heard().await?;
         Ok(service)

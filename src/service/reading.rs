@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::domain::digest::Digest;
 use crate::domain::event::Event;
 use crate::domain::names::{FactName, OptionName, PersonName, RequestId, RoleName};
-use crate::domain::policy::{Duty, Policy, Role, Terms};
+use crate::domain::policy::{Duty, Overdue, Policy, Role, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
@@ -18,7 +18,7 @@ use crate::domain::webhook::Delivery;
 use crate::store::requests::{self, Filter, Scope, Stored};
 use crate::store::{StoreError, Tx, certificates, emergencies, facts, outbox, passkeys, statements, uses};
 
-use super::cases::terms;
+use super::cases::{self, terms};
 use super::circumstances::{Around, Origin};
 use super::claims::on_record;
 use super::log::{SignedHead, StoredEvent};
@@ -42,6 +42,8 @@ pub struct RequestInfo {
     pub terms: Option<Terms>,
     /// Why it makes nothing of it, where it does not.
     pub hindrance: Option<Refusal>,
+    /// The review of broken glass that is overdue in the requester's team, where nobody would be asked otherwise.
+    pub overdue: Option<Overdue>,
     /// The facts that count now, of those that the role's rules ask for.
     pub facts: Vec<FactInfo>,
     /// Where it came from, as far as that is known.
@@ -142,6 +144,17 @@ pub struct EmergencyInfo {
     pub alerted: Option<Timestamp>,
     /// Who has said that they heard of it.
     pub heard: Option<PersonName>,
+    /// When its review is overdue, while it waits for one.
+    pub due: Option<Timestamp>,
+    /// The connections that its certificate opened, as hosts say.
+    pub uses: Vec<Seen>,
+}
+
+impl EmergencyInfo {
+    /// Whether it was only for practice.
+    pub fn is_drill(&self) -> bool {
+        self.statement.drill.is_some()
+    }
 }
 
 /// Which requests a reader wants.
@@ -286,10 +299,7 @@ impl Service {
         if !may_see(&policy, caller, &info) {
             return Err(Refusal::UnknownRequest.into());
         }
-        let parse = |leaf: &crate::store::events::Leaf| {
-            serde_json::from_slice(&leaf.bytes).map_err(|_| StoreError::nonsense("events", &leaf.seq, "leaf"))
-        };
-        Ok((info, leaves.iter().map(parse).collect::<Result<_, _>>()?))
+        Ok((info, leaves.iter().map(event).collect::<Result<_, _>>()?))
     }
 
     /// How many changes there were since the start. Look before reading what a page shows.
@@ -355,20 +365,23 @@ impl Service {
 
     /// Broken glass, newest first. Everybody hears of it.
     pub async fn emergencies(&self, only_open: bool) -> Result<Vec<EmergencyInfo>, Error> {
-        self.store
-            .read(move |tx| {
-                let used = emergencies::list(tx, only_open, MOST)?;
-                used.into_iter().map(|used| emergency(tx, used)).collect()
-            })
-            .await
+        let policy = self.policy();
+        let found = self.store.read(move |tx| {
+            let used = emergencies::list(tx, only_open, MOST)?;
+            used.into_iter().map(|used| emergency(tx, &policy, used)).collect::<Result<Vec<_>, Error>>()
+        });
+        let wanted = |info: &EmergencyInfo| !only_open || info.due.is_some();
+        Ok(found.await?.into_iter().filter(wanted).collect())
     }
 
-    /// One broken glass.
-    pub async fn emergency(&self, id: &RequestId) -> Result<EmergencyInfo, Error> {
-        let id = id.clone();
+    /// One broken glass, and its events.
+    pub async fn emergency(&self, id: &RequestId) -> Result<(EmergencyInfo, Vec<Event>), Error> {
+        let (id, policy) = (id.clone(), self.policy());
         let found = self.store.read(move |tx| {
             let used = emergencies::load(tx, &id)?.ok_or(Refusal::UnknownRequest)?;
-            emergency(tx, used)
+            let leaves = crate::store::events::of_request(tx, &id)?;
+            let events = leaves.iter().map(event).collect::<Result<_, StoreError>>()?;
+            Ok((emergency(tx, &policy, used)?, events))
         });
         found.await
     }
@@ -383,7 +396,12 @@ impl Service {
         let now = self.now().second();
         // How much of the role the person had is counted when somebody decides, and at the claim.
         let origin = Origin { from: stored.peer, tickets: self.tickets_known(policy, &request, now) };
-        let terms = terms(policy, &request, now, &Around::unknown(origin, self.facts()));
+        let overdue = self.overdue(policy, &request.person, now);
+        let around = |overdue| Around::unknown(origin.clone(), self.facts(), overdue);
+        let terms = terms(policy, &request, now, &around(overdue.clone()));
+        // It matters where nobody would be asked otherwise.
+        let unasked = || cases::terms(policy, &request, now, &around(None)).is_ok_and(|terms| terms.by.is_some());
+        let overdue = overdue.filter(|_| unasked());
         let known = self.facts();
         let names = role.map(|role| role.facts_asked(&(&request).into())).unwrap_or_default();
         let fact = |name: FactName| known.at(&name, now).cloned().map(|fact| FactInfo { name, fact });
@@ -392,6 +410,7 @@ impl Service {
             state: stored.state.at(now),
             decisions,
             hindrance: terms.as_ref().err().cloned(),
+            overdue,
             terms: terms.ok(),
             extensions: role.map(|role| role.extensions.clone()).unwrap_or_default(),
             critical_options: role.map(|role| role.critical_options.clone()).unwrap_or_default(),
@@ -414,13 +433,19 @@ fn policy_text(tx: &mut Tx<'_>, sha256: &Digest) -> Result<Option<String>, Store
     tx.first("SELECT text FROM policies WHERE sha256 = ?1", &[sha256.into()], |row| row.text(0))
 }
 
-fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyInfo, Error> {
+fn event(leaf: &crate::store::events::Leaf) -> Result<Event, StoreError> {
+    serde_json::from_slice(&leaf.bytes).map_err(|_| StoreError::nonsense("events", &leaf.seq, "leaf"))
+}
+
+fn emergency(tx: &mut Tx<'_>, policy: &Policy, used: emergencies::Emergency) -> Result<EmergencyInfo, Error> {
+    let statement: BreakGlass = used.signed.claims()?;
+    let waits = used.review.is_none() && statement.drill.is_none();
     let review = used.review.map(|digest| statements::load(tx, &digest)?.claims::<Review>().map_err(Error::from));
     let heard = used.acknowledgement.map(|digest| {
         statements::load(tx, &digest)?.claims::<Acknowledgement>().map(|said| said.person).map_err(Error::from)
     });
     Ok(EmergencyInfo {
-        statement: used.signed.claims()?,
+        statement,
         digest: used.signed.digest(),
         serial: used.serial,
         at: used.at,
@@ -428,6 +453,8 @@ fn emergency(tx: &mut Tx<'_>, used: emergencies::Emergency) -> Result<EmergencyI
         revoked: used.revocation.is_some(),
         alerted: used.alerted,
         heard: heard.transpose()?,
+        due: waits.then(|| policy.reviews().due(used.at)),
+        uses: uses::of_request(tx, &used.id)?,
     })
 }
 

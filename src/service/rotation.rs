@@ -13,7 +13,7 @@ use crate::domain::rotation::Progress;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::{CaRole, Chain};
 use crate::domain::verify::Signed;
-use crate::store::{StoreError, Tx, certificates, host_statuses, trust};
+use crate::store::{StoreError, Tx, certificates, host_statuses, hosts, trust};
 
 use super::{Error, Service};
 
@@ -51,12 +51,13 @@ pub fn progress(
     now: Timestamp,
 ) -> Result<Progress, StoreError> {
     let taken = trust::taken(tx)?;
+    let last = |live: Vec<(Vec<u8>, Timestamp)>| {
+        let theirs = live.into_iter().filter(|(tbs, _)| old.iter().any(|ca| is_of_ca(tbs, ca)));
+        theirs.map(|(_, ends)| ends).max()
+    };
     let last_end = match role {
-        CaRole::User => certificates::live(tx, now)?
-            .into_iter()
-            .filter(|(tbs, _)| old.iter().any(|ca| is_of_ca(tbs, ca)))
-            .map(|(_, ends)| ends)
-            .max(),
+        CaRole::User => last(certificates::live(tx, now)?),
+        CaRole::Host => last(hosts::live(tx, now)?),
         // Which key signed broken glass is on no row. None was signed by the old one after another took its place.
         CaRole::BreakGlass => {
             let signs = chain.newest().cas(role).first();
@@ -65,7 +66,6 @@ pub fn progress(
             let longest = i64::try_from(EMERGENCY_LONGEST).unwrap_or(i64::MAX);
             since.map(|taken| taken.at.plus(longest.saturating_add(IN_FLIGHT)))
         }
-        CaRole::Host => None,
     };
     let (said, instance) = (host_statuses::all(tx)?, &chain.newest().instance);
     let status = |host: &HostName| (host.clone(), status_of(&said, (policy, None), host, instance));

@@ -47,6 +47,7 @@ impl Service {
             self.tell(id, person, role);
         }
         let reminded = self.remind(now).await?;
+        self.press(now).await?;
         self.outbox.wake();
         Ok(ended.len() + reminded)
     }

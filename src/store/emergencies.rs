@@ -42,10 +42,9 @@ pub fn insert(
     tx.execute(sql, &[id.as_str().into(), serial, (&signed.digest()).into(), at.unix().into()]).map(|_| ())
 }
 
-/// Closes a review that is open. Gives whether one was.
-pub fn close_review(tx: &mut Tx<'_>, id: &RequestId, review: &Digest) -> Result<bool, StoreError> {
-    let sql = "UPDATE emergencies SET review = ?2 WHERE id = ?1 AND review IS NULL";
-    Ok(tx.execute(sql, &[id.as_str().into(), review.into()])? == 1)
+/// Writes down the review of a use.
+pub fn set_review(tx: &mut Tx<'_>, id: &RequestId, review: &Digest) -> Result<(), StoreError> {
+    tx.execute("UPDATE emergencies SET review = ?2 WHERE id = ?1", &[id.as_str().into(), review.into()]).map(|_| ())
 }
 
 /// Notes that somebody was told of it.

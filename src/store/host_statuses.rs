@@ -10,7 +10,7 @@ use super::{StoreError, Tx, Value};
 /// Keeps what a host says, unless it said something later before.
 pub fn keep(tx: &mut Tx<'_>, host: &HostName, at: Timestamp, signed: &Signed) -> Result<(), StoreError> {
     let sql = "INSERT INTO host_statuses (host, bytes, signature, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (host) DO \
-               UPDATE SET bytes = ?2, signature = ?3, at = ?4 WHERE host_statuses.at < ?4";
+               UPDATE SET bytes = ?2, signature = ?3, at = ?4 WHERE host_statuses.at <= ?4";
     let values: [Value<'_>; 4] =
         [host.as_str().into(), signed.bytes().into(), signed.signature().blob().into(), at.unix().into()];
     tx.execute(sql, &values).map(|_| ())

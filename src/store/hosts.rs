@@ -76,6 +76,13 @@ pub fn insert_certificate(tx: &mut Tx<'_>, claimed: Timestamp, tbs: &ToBeSigned<
     tx.execute(sql, &values).map(|_| ())
 }
 
+/// The bytes of the newest certificate of each host that has not ended, with its end.
+pub fn live(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<(Vec<u8>, Timestamp)>, StoreError> {
+    let sql = "SELECT c.tbs, c.ends FROM host_certificates c WHERE c.ends > ?1 AND c.serial = \
+               (SELECT max(serial) FROM host_certificates WHERE host = c.host)";
+    tx.query(sql, &[now.unix().into()], |row| Ok((row.blob(0)?, Timestamp::from_unix(row.int(1)?))))
+}
+
 /// When the newest certificate of a host was claimed, and when it ends.
 pub fn newest_certificate(tx: &mut Tx<'_>, host: &HostName) -> Result<Option<(Timestamp, Timestamp)>, StoreError> {
     let sql = "SELECT claimed, ends FROM host_certificates WHERE host = ?1 ORDER BY serial DESC LIMIT 1";

@@ -2,6 +2,7 @@
 //! finding, for doing things once, and for keeping; it is not believed where a signature can be asked.
 
 pub mod certificates;
+pub mod drills;
 pub mod emergencies;
 pub mod events;
 pub mod facts;

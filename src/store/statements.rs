@@ -51,6 +51,16 @@ pub fn keep(tx: &mut Tx<'_>, kind: Kind, signed: &Signed) -> Result<(), StoreErr
     tx.execute(sql, &values).map(|_| ())
 }
 
+/// Keeps a statement that may be there already.
+pub fn keep_again(tx: &mut Tx<'_>, kind: Kind, signed: &Signed) -> Result<(), StoreError> {
+    let sql = "INSERT INTO statements (sha256, kind, bytes, signature) VALUES (?1, ?2, ?3, ?4) \
+               ON CONFLICT (sha256) DO NOTHING";
+    let digest = signed.digest();
+    let values: [Value<'_>; 4] =
+        [(&digest).into(), kind.as_str().into(), signed.bytes().into(), signed.signature().blob().into()];
+    tx.execute(sql, &values).map(|_| ())
+}
+
 /// A statement by its digest. The bytes must have it: the store may be lying.
 pub fn load(tx: &mut Tx<'_>, digest: &Digest) -> Result<Signed, StoreError> {
     let sql = "SELECT bytes, signature FROM statements WHERE sha256 = ?1";

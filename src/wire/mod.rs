@@ -7,15 +7,17 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::digest::Digest;
+use crate::domain::drill::Control;
 use crate::domain::event::Event;
 use crate::domain::names::{
     ChannelName, FactName, FactValue, HostName, InstanceId, OptionName, PersonName, Principal, PrincipalName,
     RequestId, RoleName, RuleName, SourceName, Ticket, WebhookId,
 };
+use crate::domain::overuse::Overuse;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::State;
 use crate::domain::sshsig::SshSig;
-use crate::domain::statement::{Category, Decision, Serial};
+use crate::domain::statement::{Category, Decision, Dependency, Outcome, Serial};
 use crate::domain::text::{Comment, Reason};
 use crate::domain::time::{Moment, Seconds, Timestamp};
 use crate::domain::usage::Seen;
@@ -168,6 +170,9 @@ pub struct RequestView {
     /// Why none of it can be had now, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hindrance: Option<String>,
+    /// Which review must be closed before nobody is asked here, while it waits for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_review: Option<String>,
     /// Where it came from, as far as the service knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
@@ -375,6 +380,107 @@ pub struct EmergencyView {
     /// Who has said that they heard of it.
     #[serde(default)]
     pub heard: Option<PersonName>,
+    /// Whether it was only for practice.
+    #[serde(default)]
+    pub drill: bool,
+    /// When its review is overdue, while it waits for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review_due: Option<Timestamp>,
+    /// What somebody else found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<ReviewView>,
+    /// The connections that its certificate opened, as hosts say.
+    #[serde(default)]
+    pub uses: Vec<Seen>,
+    /// What happened, oldest first; only where one is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+}
+
+/// What somebody found who reviewed broken glass.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ReviewView {
+    pub person: PersonName,
+    pub outcome: Outcome,
+    pub comment: Reason,
+    pub at: Timestamp,
+}
+
+/// `GET /v1/aftermath`: how things stand with broken glass.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AftermathView {
+    /// What waits for a review, the first one due first.
+    pub reviews: Vec<OpenReviewView>,
+    /// Who breaks the glass too often now.
+    pub overuse: Vec<Overuse>,
+    /// Whether breaking the glass was shown to work, where the policy has it practised.
+    pub proof: Option<ProofView>,
+}
+
+/// Broken glass that waits for its review.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct OpenReviewView {
+    pub id: RequestId,
+    pub person: PersonName,
+    pub role: RoleName,
+    pub at: Timestamp,
+    pub due: Timestamp,
+    pub overdue: bool,
+}
+
+/// Whether breaking the glass was shown to work.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct ProofView {
+    pub role: RoleName,
+    pub host: HostName,
+    /// How often each key must be shown to work, in seconds.
+    pub every: i64,
+    /// From the command to a shell.
+    pub within: Seconds,
+    /// When a drill last passed.
+    pub last: Option<Timestamp>,
+    /// From its command to a shell, in milliseconds.
+    pub shell_ms: Option<u32>,
+    pub unproven: Vec<UnprovenView>,
+}
+
+/// An emergency key that nobody has shown to work in time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct UnprovenView {
+    pub person: PersonName,
+    pub key: Digest,
+    pub last: Option<Timestamp>,
+}
+
+/// A drill.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named after what they hold")]
+pub struct DrillView {
+    pub id: RequestId,
+    pub person: PersonName,
+    pub role: RoleName,
+    pub reason: Reason,
+    pub at: Timestamp,
+    /// What it went without.
+    pub without: Vec<Dependency>,
+    /// Absent while nobody has reported it.
+    pub passed: Option<bool>,
+    pub controls: Vec<Control>,
+    /// The connections that its certificate opened, as hosts say.
+    pub uses: Vec<Seen>,
+    /// The report, as its person signed it.
+    pub report: Option<SignedText>,
+}
+
+/// `POST /v1/drills`: what became of a report.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scored {
+    /// Whether the drill passed.
+    pub passed: bool,
 }
 
 /// The answer to a message of facts.

@@ -276,6 +276,7 @@ impl Cast {
             // Another one each time: the same twice in a row is refused.
             reason: format!("the primary is down, incident {id}").parse().expect("a reason"),
             clock_off: None,
+            drill: None,
             nonce: random::nonce(),
             at: now(),
         };

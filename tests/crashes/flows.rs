@@ -132,9 +132,18 @@ fn crashed(cast: &Cast, base: &Template, folder: &Path) -> Template {
     let database = Connection::open(folder.join("ssh-jit.db")).expect("the database");
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("the WAL stays");
     // What the newest migration made.
-    let older =
-        "DELETE FROM migrations WHERE number = 8; DROP TABLE alerted_emergencies; DROP TABLE acknowledged_emergencies";
-    database.execute_batch(older).expect("the older schema");
+    let newest = [
+        "hosts",
+        "host_certificates",
+        "trust_documents",
+        "host_statuses",
+        "drills",
+        "raised",
+        "alerted_emergencies",
+        "acknowledged_emergencies",
+    ];
+    let older = newest.map(|table| format!("DROP TABLE {table};")).concat() + "DELETE FROM migrations WHERE number = 8";
+    database.execute_batch(&older).expect("the older schema");
     crashed
 }
 

@@ -34,7 +34,7 @@ fn ssh_jit() -> Command {
 fn the_sample_policy_is_a_policy_without_doubts() {
     let text = std::fs::read_to_string(example().join("policy.toml")).unwrap();
     let policy = Policy::parse(&text).unwrap();
-    assert_eq!((policy.people().len(), policy.roles().len(), policy.emergency_keys().len()), (5, 4, 2));
+    assert_eq!((policy.people().len(), policy.roles().len(), policy.emergency_keys().len()), (5, 5, 2));
     assert_eq!(policy.rules().len(), 2);
     assert!(policy.findings().is_empty(), "{:?}", policy.findings());
 }

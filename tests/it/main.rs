@@ -1,6 +1,7 @@
 //! Integration tests, as one crate: against the real OpenSSH programs, which are the judge of every
 //! format. They need `ssh`, `ssh-agent`, `ssh-keygen` and `sshd`, and no particular user.
 
+mod aftermath;
 mod alerts;
 mod certificates;
 mod cli;

@@ -11,6 +11,7 @@ use sha2::Sha256;
 use ssh_jit::config::{ChannelConfig, Secret, SmtpTls, Via};
 use ureq::tls::Certificate;
 
+use crate::aftermath::{drill, with_canary};
 use crate::support::service::{Bench, policy};
 use crate::support::sinks::{Arrived, BAD_MOODS, Mood, Secure, Sink};
 use crate::support::tls::Authority;
@@ -631,4 +632,31 @@ fn the_pages_say_that_nobody_was_told() {
         wait_for_health(&told.bench, name, |health| health["failures"].as_u64() > Some(0));
     }
     assert!(page("/").contains("Nobody was told: the channels hook, room and mail have failed since"), "{}", page("/"));
+}
+
+/// What a drill goes without, it alone goes without: others are told at once, and it is told of in the end.
+#[test]
+fn a_drill_goes_without_approvers_or_mail() {
+    let policy = with_canary().replace("[people.carol]\n", "[people.carol]\nemail = \"carol@example.org\"\n");
+    let told = Told::with(&policy);
+    let bench = &told.bench;
+    bench.break_glass(&drill(bench, &json!(["approvers-away"]))).ok();
+    let first = &told.hook.wait(1)[0];
+    assert_eq!(first.json()["type"], "break-glass.drill");
+    delivered(bench);
+    assert_eq!(told.mail.arrived().len(), 0, "carol decides on the canary, and is away");
+    bench.break_glass(&drill(bench, &json!(["mail-down"]))).ok();
+    wait_until(|| waiting(bench) == 3, || format!("{} wait", waiting(bench)));
+    bench.break_glass(&bench.breaking("alice", "db-prod")).ok();
+    told.hook.wait(2);
+    told.mail.wait(1);
+    assert_eq!(topics(&told.hook), ["break-glass.drill", "break-glass.opened"], "what is real is told meanwhile");
+    bench.advance(60);
+    bench.sweep();
+    assert_eq!(told.hook.wait(3)[2].json()["type"], "break-glass.drill");
+    assert!(
+        told.mail.wait(2)[1].head.contains("DRILL: alice practises on canary on canary1"),
+        "{:?}",
+        told.mail.arrived()
+    );
 }

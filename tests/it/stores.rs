@@ -116,6 +116,8 @@ fn a_database_of_before_keeps_what_it_has() {
         "host_certificates",
         "trust_documents",
         "host_statuses",
+        "drills",
+        "raised",
         "alerted_emergencies",
         "acknowledged_emergencies",
     ];

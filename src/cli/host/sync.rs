@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::host::certificate::Renewal;
 use crate::host::spool::{Held, Spool};
 use crate::host::sync::{Look, Status, Sync, SyncError};
-use crate::host::usage::Reporter;
+use crate::host::usage::{Reporter, UsageError};
 
 use super::report::{self, Memory};
 
@@ -114,17 +114,15 @@ fn reporter(ui: &Ui, folder: &Path, spool: Spool) -> Option<Reporter> {
 /// Tells beside, so that neither waits for the other.
 fn tell_uses(ui: Ui, folder: &Path, spool: Spool) {
     let Some(reporter) = reporter(&ui, folder, spool) else { return };
-    let follow = move || {
-        reporter.follow(|outcome, failures| match outcome {
-            Ok(0) => {}
-            Ok(sent) => ui.say(report::said(sent, 0)),
-            Err(error) if failures.is_power_of_two() => {
-                ui.say(format_args!("{error}; what certificates were used for is told later"));
-            }
-            Err(_) => {}
-        })
+    let tell = move |outcome: Result<usize, UsageError>, failures: u32| match outcome {
+        Ok(0) => {}
+        Ok(sent) => ui.say(report::said(sent, 0)),
+        Err(error) if failures.is_power_of_two() => {
+            ui.say(format_args!("{error}; what certificates were used for is told later"));
+        }
+        Err(_) => {}
     };
-    if let Err(error) = thread::Builder::new().name("uses".to_owned()).spawn(move || follow()) {
+    if let Err(error) = thread::Builder::new().name("uses".to_owned()).spawn(move || reporter.follow(tell)) {
         ui.say(format_args!("nobody is told what certificates are used for: {error}"));
     }
 }

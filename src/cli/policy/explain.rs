@@ -64,8 +64,11 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<Exit, Failure> {
     };
     let tickets = Tickets::yes(&args.checked);
     let held = args.held.map_or(0, |held| held.get().into());
-    let explained =
-        policy.explain(&asked, at, &Circumstances { from: args.from, facts: &facts, tickets: &tickets, held });
+    let explained = policy.explain(
+        &asked,
+        at,
+        &Circumstances { from: args.from, facts: &facts, tickets: &tickets, held, overdue: None },
+    );
     if ui.json {
         ui.data(&data(&policy, &args.person, &explained));
     } else {

@@ -99,7 +99,8 @@ fn held(granted: &[Granted<'_>], request: &Request, at: Timestamp) -> u64 {
 impl Past {
     fn explained(&self, policy: &Policy, held: u64) -> Explained {
         let at = self.request.start.map_or(self.at, |start| start.max(self.at));
-        let around = Circumstances { from: self.from, facts: &Facts::default(), tickets: &self.tickets, held };
+        let around =
+            Circumstances { from: self.from, facts: &Facts::default(), tickets: &self.tickets, held, overdue: None };
         policy.explain(&(&self.request).into(), at, &around)
     }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::names::Invalid;
+use crate::domain::policy::Overdue;
 use crate::domain::statement::{Category, Decision};
 use crate::domain::testing::*;
 
@@ -66,6 +67,10 @@ impl Story {
     }
 
     fn grant(&self) -> Result<Grant, Refusal> {
+        self.grant_around(&unknown())
+    }
+
+    fn grant_around(&self, around: &Circumstances<'_>) -> Result<Grant, Refusal> {
         let request = self.requester.verified(&self.request);
         let bound = |digest: Digest| if digest == this_request() { request.digest() } else { digest };
         let approvals: Vec<_> = self
@@ -74,7 +79,7 @@ impl Story {
             .map(|(key, approval)| key.verified(&Approval { request: bound(approval.request), ..approval.clone() }))
             .collect();
         let claim = self.claimant.verified(&Claim { request: bound(self.claim.request), ..self.claim.clone() });
-        Grant::access(&Policy::parse(&self.policy).unwrap(), &request, &approvals, &claim, &unknown(), self.skew)
+        Grant::access(&Policy::parse(&self.policy).unwrap(), &request, &approvals, &claim, around, self.skew)
     }
 }
 
@@ -650,6 +655,40 @@ fn a_registered_key_breaks_the_glass() {
     assert_eq!(short.grant().unwrap().seconds().get(), 120, "the default is not above the key's max");
 }
 
+/// The policy with a canary role that alice's emergency key opens, too.
+fn with_canary(policy: &str) -> String {
+    let canary = "\n[roles.canary]\nhosts = [\"canary1\"]\nprincipals = [\"canary\"]\nrequesters = [\"sre\"]\n\
+                  approvers = [\"dba\"]\nmax = \"1h\"\n\n[drill]\nrole = \"canary\"\nhost = \"canary1\"\n";
+    edit(policy, "roles = [\"db-prod\", \"web\"]", "roles = [\"db-prod\", \"web\", \"canary\"]") + canary
+}
+
+/// A drill says so in its key id, and opens the canary alone. Whoever opens the canary without saying that it is a
+/// drill means it.
+#[test]
+fn a_drill_is_marked_and_opens_the_canary() {
+    let mut drill = Emergency::of_alice();
+    drill.policy = with_canary(&drill.policy);
+    (drill.statement.role, drill.statement.drill) = (role("canary"), Some(vec![]));
+    let grant = drill.grant().unwrap();
+    assert!(grant.key_id().starts_with("BREAK-GLASS/7F3K-9QPX-M2/alice/canary/DRILL/SHA256:"), "{}", grant.key_id());
+    assert_eq!(shown(grant.principals()), ["canary@canary1"]);
+    drill.statement.drill = None;
+    let grant = drill.grant().unwrap();
+    assert!(grant.key_id().starts_with("BREAK-GLASS/7F3K-9QPX-M2/alice/canary/SHA256:"), "{}", grant.key_id());
+}
+
+/// While a review is overdue in the team nobody gets a certificate that no person approved; what people approve counts.
+#[test]
+fn an_overdue_review_takes_the_policy_its_own_approval() {
+    let overdue = Overdue { id: request_id(), person: person("bob"), due: at(-60) };
+    let around = Circumstances { overdue: Some(&overdue), ..unknown() };
+    let refusal = Refusal::ReviewOverdue { role: role("db-prod"), overdue: overdue.clone() };
+    assert_eq!(Story::automatic().grant_around(&around), Err(refusal.clone()));
+    assert!(refusal.to_string().contains("7F3K-9QPX-M2"), "it names the review: {refusal}");
+    assert!(Story::automatic().grant().is_ok(), "otherwise it is had without asking");
+    assert!(Story::one_approval().grant_around(&around).is_ok(), "people decide as ever");
+}
+
 #[test]
 fn nothing_else_breaks_the_glass() {
     let denied = |rule: &str| {
@@ -693,6 +732,11 @@ fn nothing_else_breaks_the_glass() {
         ("a host that a rule denies", denied("audit"), |e| {
             let rule = "[[rules]]\nname = \"audit\"\neffect = \"deny\"\nhosts = [\"db2\"]\n";
             e.policy = format!("{}{rule}", e.policy);
+        }),
+        ("a drill of a real role", Refusal::NotADrill { role: role("db-prod") }, |e| e.statement.drill = Some(vec![])),
+        ("a drill of another role than the canary", Refusal::NotADrill { role: role("db-prod") }, |e| {
+            e.policy = with_canary(&e.policy);
+            e.statement.drill = Some(vec![]);
         }),
     ];
     for (name, expected, change) in cases {

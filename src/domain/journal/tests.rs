@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::sshsig::BadSignature;
+use crate::domain::statement::Is;
 use crate::domain::testing::*;
 
 fn journal_key() -> Key {
@@ -209,6 +210,8 @@ fn what_nobody_does_alone() {
     uses(&mut replay, &other, "bob", 1100);
     uses(&mut replay, &other, "bob", 1200);
     assert_eq!(alone(&replay, &stranger(), "carol", 1300), Err("needs-second"), "all of them together, too");
+    let drill = BreakGlass { drill: Some(vec![]), ..said(98, "carol", 1300) };
+    assert_eq!(replay.alone(&stranger().sign_statement(&drill), &drill, &rules), Ok(()), "drills are free");
     let last = said(5, "bob", 1200);
     let extends = |id: &RequestId, seconds| {
         let statement = BreakGlass { extends: Some(id.clone()), ..said(50, "bob", seconds) };
@@ -217,4 +220,52 @@ fn what_nobody_does_alone() {
     assert_eq!(extends(&last.id, 1300), Ok(()));
     assert_eq!(extends(&said(4, "bob", 0).id, 1300), Err(Refusal::NotTheLast));
     assert_eq!(extends(&last.id, 2100), Err(Refusal::NotTheLast), "what is over is not extended");
+}
+
+fn reviewed(replay: &Replay, id: &RequestId) -> Entry {
+    let review = Review {
+        v: Version,
+        kind: Is,
+        instance: instance(),
+        person: person("carol"),
+        break_glass: Digest::of(b"statement"),
+        id: id.clone(),
+        outcome: crate::domain::statement::Outcome::Justified,
+        comment: parsed("the pager agrees"),
+        nonce: nonce(6),
+        at: at(60),
+    };
+    let signed = carol().sign_statement(&review);
+    let base = entry(replay, &carol(), &break_glass(), None);
+    Entry {
+        statement: String::from_utf8(signed.bytes().to_vec()).unwrap(),
+        signature: signed.signature().armor(),
+        outcome: Outcome::Reviewed,
+        ..base
+    }
+}
+
+/// A use is open until its review, a drill never is, and what is not open cannot be closed.
+#[test]
+fn the_journal_says_what_waits_for_a_review() {
+    let mut replay = Replay::default();
+    let used = entry(&replay, &alices_emergency_key(), &break_glass(), Some(1));
+    take(&mut replay, &used).unwrap();
+    let drill = BreakGlass { id: parsed("0000-0000-02"), drill: Some(vec![]), ..break_glass() };
+    let practised = entry(&replay, &alices_emergency_key(), &drill, Some(2));
+    take(&mut replay, &practised).unwrap();
+    let open: Vec<_> = replay.unreviewed().keys().cloned().collect();
+    assert_eq!(open, [request_id()]);
+    let digest = alices_emergency_key().sign_statement(&break_glass()).digest();
+    assert_eq!(
+        (&replay.unreviewed()[&request_id()].person, replay.unreviewed()[&request_id()].digest),
+        (&person("alice"), digest)
+    );
+    let of_the_drill = reviewed(&replay, &drill.id);
+    assert_eq!(take(&mut replay, &of_the_drill), Err(Refusal::OutOfOrder));
+    let closing = reviewed(&replay, &request_id());
+    take(&mut replay, &closing).unwrap();
+    assert!(replay.unreviewed().is_empty());
+    let again = reviewed(&replay, &request_id());
+    assert_eq!(take(&mut replay, &again), Err(Refusal::OutOfOrder));
 }

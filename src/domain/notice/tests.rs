@@ -20,6 +20,8 @@ fn approved(claim_by: Option<Timestamp>) -> News {
 #[test]
 fn news_has_its_words() {
     let denied = News::Denied { by: person("carol"), comment: parsed("not now") };
+    let (who, instead) = ("alice".to_owned(), "ask for it".to_owned());
+    let overuse = News::Overuse(Overuse { who, uses: 3, days: 7, instead });
     let revoked = News::Revoked { by: person("carol"), why: parsed("the laptop was stolen") };
     #[rustfmt::skip]
     let table = [
@@ -33,9 +35,13 @@ fn news_has_its_words() {
         (News::Withdrawn, "request.withdrawn", "alice withdrew the request for db-prod", "Reason: "),
         (News::Lapsed { approved: false }, "request.lapsed", "alice's request for db-prod lapsed: nobody decided in time", ""),
         (News::Lapsed { approved: true }, "request.lapsed", "alice's request for db-prod lapsed: nobody started it in time", ""),
-        (News::BreakGlass { category: Category::Outage, again: 0, second: None, clock_off: None }, "break-glass.opened", "BREAK-GLASS: alice opened db-prod on db1, db2 for 2h", "Category: outage"),
-        (News::BreakGlass { category: Category::Outage, again: 1, second: Some(person("dan")), clock_off: Some(-400) }, "break-glass.unheard", "BREAK-GLASS, nobody has heard: alice opened db-prod on db1, db2 for 2h", "Together with: dan\nThe clocks were -400 s apart"),
+        (News::BreakGlass { category: Category::Outage, again: 0, second: None, clock_off: None, drill: false }, "break-glass.opened", "BREAK-GLASS: alice opened db-prod on db1, db2 for 2h", "Category: outage"),
+        (News::BreakGlass { category: Category::Outage, again: 1, second: Some(person("dan")), clock_off: Some(-400), drill: false }, "break-glass.unheard", "BREAK-GLASS, nobody has heard: alice opened db-prod on db1, db2 for 2h", "Together with: dan\nThe clocks were -400 s apart"),
         (News::BreakGlassTried { key: Digest::of(b"") }, "break-glass.refused", "BREAK-GLASS REFUSED: in alice's name for db-prod, by a key that may not", "Nothing was signed"),
+        (News::BreakGlass { category: Category::Other, again: 0, second: None, clock_off: None, drill: true }, "break-glass.drill", "DRILL: alice practises on db-prod on db1, db2 for 2h", "for practice: nothing is wrong"),
+        (News::ReviewOverdue { due: at(0) }, "break-glass.review-overdue", "Overdue: nobody has reviewed how alice broke the glass for db-prod", "Close it: ssh-jit review"),
+        (overuse, "break-glass.overuse", "Too often: alice broke the glass 3 times in 7 days", "What would have done: ask"),
+        (News::DrillOverdue { last: None }, "break-glass.drill-overdue", "Overdue: nobody has shown that alice's emergency key works", "Last shown: never"),
     ];
     for (news, topic, subject, words) in table {
         let mut notice = about(news);

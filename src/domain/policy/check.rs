@@ -209,6 +209,16 @@ impl Policy {
                 findings.warn(emergency.place, "revoked-emergency-key", "emergency_keys.key".to_owned(), &message);
                 continue;
             }
+            if self.drill().is_some_and(|plan| !emergency.roles.contains(&plan.role)) {
+                let message =
+                    format!("the key of {} does not open the canary role, so it is never practised", emergency.person);
+                findings.warn(
+                    emergency.place,
+                    "unpractised-emergency-key",
+                    "emergency_keys.roles".to_owned(),
+                    &message,
+                );
+            }
             emergency.roles.iter().for_each(|role| of_role.entry(role).or_default().push(emergency.place));
         }
         for (role, places) in of_role {

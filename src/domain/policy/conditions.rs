@@ -11,6 +11,7 @@ use chrono_tz::Tz;
 use ipnet::IpNet;
 use regex_lite::Regex;
 
+use super::aftermath::Overdue;
 use super::decide::Asked;
 use super::ticket::{TicketAnswer, Tickets};
 use crate::domain::digest::Digest;
@@ -29,6 +30,8 @@ pub struct Circumstances<'a> {
     pub tickets: &'a Tickets,
     /// For how many seconds of the last 24 hours the person was given the role already.
     pub held: u64,
+    /// A review that is overdue in the person's team: while there is one, nothing is approved without asking.
+    pub overdue: Option<&'a Overdue>,
 }
 
 /// What must be so. Without a condition it always is.

@@ -355,6 +355,7 @@ impl Rule {
     ) -> bool {
         self.people.as_ref().is_none_or(|people| people.contains(asked.person))
             && self.is_over(hosts)
+            && (self.effect == Effect::Deny || around.overdue.is_none())
             && length.is_none_or(|(seconds, max)| seconds <= max)
             && self.conditions.hold(asked, at, around)
     }
@@ -380,6 +381,7 @@ impl Rule {
             missing.push(format!("with --for {max}"));
         }
         missing.extend(self.conditions.unmet(asked, at, around));
+        missing.extend(around.overdue.filter(|_| self.effect != Effect::Deny).map(ToString::to_string));
         missing
     }
 

@@ -108,7 +108,7 @@ fn a_table_has_its_fields_and_no_others() {
         (
             "[duties]",
             "[duty]",
-            "21: duty: unknown field `duty`, expected one of `include`, `people`, `duties`, `oidc`, `roles`, `sources`, `hosts`, `ticket_checks`, `rules`, `break_glass`, `emergency_keys`, `revoked_keys`",
+            "21: duty: unknown field `duty`, expected one of `include`, `people`, `duties`, `oidc`, `roles`, `sources`, `hosts`, `ticket_checks`, `rules`, `break_glass`, `emergency_keys`, `reviews`, `drill`, `revoked_keys`",
         ),
         (
             "admins =",

@@ -24,6 +24,10 @@ fn sample(kind: Kind) -> Value {
             json!({ "break_glass": this_request(), "id": request_id(), "outcome": "drill", "comment": "a planned drill" })
         }
         Kind::Acknowledgement => json!({ "break_glass": this_request(), "id": request_id(), "comment": "" }),
+        Kind::Drill => json!({
+            "break_glass": this_request(), "id": request_id(), "reason_ms": 0, "certificate_ms": 412, "shell_ms": 902,
+            "alert_ms": null, "acknowledgement_ms": null
+        }),
         Kind::Enrolment => json!({
             "key": ecdsa_key(), "application": "localhost", "ssh_key": this_request(), "until": at(86400)
         }),
@@ -56,6 +60,7 @@ fn reread(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         Kind::BreakGlassCheck => parse::<BreakGlassCheck>(bytes).map(|s| to_bytes(&s)),
         Kind::Review => parse::<Review>(bytes).map(|s| to_bytes(&s)),
         Kind::Acknowledgement => parse::<Acknowledgement>(bytes).map(|s| to_bytes(&s)),
+        Kind::Drill => parse::<Drill>(bytes).map(|s| to_bytes(&s)),
         Kind::Enrolment => parse::<Enrolment>(bytes).map(|s| to_bytes(&s)),
         Kind::Removal => parse::<Removal>(bytes).map(|s| to_bytes(&s)),
         Kind::Invitation => parse::<Invitation>(bytes).map(|s| to_bytes(&s)),
@@ -93,6 +98,7 @@ fn kinds_and_namespaces_keep_their_names() {
         "break-glass-check",
         "review",
         "acknowledgement",
+        "drill",
         "enrolment",
         "removal",
         "invitation",
@@ -112,6 +118,7 @@ fn a_statement_has_each_field_once_and_no_other() {
         Kind::Request => ["seconds", "start", "extends", "ticket"].contains(&field),
         Kind::Approval => field == "start",
         Kind::BreakGlass => ["seconds", "extends"].contains(&field),
+        Kind::Drill => ["shell_ms", "alert_ms", "acknowledgement_ms"].contains(&field),
         _ => false,
     };
     for &kind in Kind::ALL {
@@ -227,6 +234,7 @@ fn a_signature_serves_its_own_kind_only() {
         Kind::BreakGlassCheck => verify::<BreakGlassCheck>(bytes, namespace),
         Kind::Review => verify::<Review>(bytes, namespace),
         Kind::Acknowledgement => verify::<Acknowledgement>(bytes, namespace),
+        Kind::Drill => verify::<Drill>(bytes, namespace),
         Kind::Enrolment => verify::<Enrolment>(bytes, namespace),
         Kind::Removal => verify::<Removal>(bytes, namespace),
         Kind::Invitation => verify::<Invitation>(bytes, namespace),

@@ -71,7 +71,7 @@ fn after(known: &Trust) -> Trust {
 fn a_successor_is_vouched_for_by_its_predecessor() {
     let known = document();
     let next = Trust { user_ca: vec![new_ca().public()], ..after(&known) };
-    let follow = |known: &Trust, signed: Signed| chain(&[known.clone()]).forward(&[signed]);
+    let follow = |known: &Trust, signed: Signed| chain(std::slice::from_ref(known)).forward(&[signed]);
     let newest = |known: &Trust, signed: Signed| follow(known, signed).map(|chain| chain.newest().clone());
     assert_eq!(newest(&known, signed(&old_ca(), &next)), Ok(next.clone()));
     let overlap = Trust { user_ca: vec![old_ca().public(), new_ca().public()], ..known.clone() };
@@ -128,7 +128,7 @@ fn what_was_before_is_what_the_newest_names() {
     let forged = signed(&stranger(), &forged);
     let pinned = || Chain::first_contact(newest.clone()).unwrap();
     let cas = |chain: &Chain| chain.every(CaRole::User).cloned().collect::<Vec<_>>();
-    assert_eq!(cas(&pinned().backward(&[forged.clone()])), [new_ca().public()]);
+    assert_eq!(cas(&pinned().backward(std::slice::from_ref(&forged))), [new_ca().public()]);
     let whole = pinned().backward(&[forged, newest.clone(), real]);
     assert_eq!(cas(&whole), [new_ca().public(), old_ca().public()]);
 }

@@ -10,12 +10,13 @@ use crate::domain::request::State;
 use crate::domain::statement::Outcome;
 use crate::domain::text::visible;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::{Seen, summary};
 use crate::service::{
-    Caller, EmergencyInfo, Listed, PasskeyInfo, RequestInfo, RoleInfo, RoleUsage, StoredEvent, Usage,
+    Caller, EmergencyInfo, Listed, PasskeyInfo, Proof, RequestInfo, RoleInfo, RoleUsage, StoredEvent, Usage,
 };
 
 use super::request::{Asked, given, story};
-use super::{Frame, Pager, ROWS, ago, joined, listed, page_of, times};
+use super::{Frame, Pager, Proven, ROWS, ago, joined, listed, page_of, times};
 
 /// So many rows where each holds a form, or a small table.
 const LARGE_ROWS: u32 = 15;
@@ -26,6 +27,7 @@ pub(in super::super) struct Queue {
     frame: Frame,
     rows: Vec<Row>,
     waiting: u64,
+    proven: Option<Proven>,
     pager: Pager,
 }
 
@@ -79,8 +81,9 @@ fn rows(infos: &[RequestInfo]) -> Vec<Row> {
 }
 
 impl Queue {
-    pub(in super::super) fn of(frame: Frame, queue: &Listed, page: u32) -> Self {
-        Self { frame, rows: rows(&queue.part), waiting: queue.of, pager: Pager::new(page, queue.of, ROWS) }
+    pub(in super::super) fn of(frame: Frame, queue: &Listed, proof: Option<&Proof>, page: u32) -> Self {
+        let proven = proof.map(|proof| Proven::of(proof, frame.now));
+        Self { frame, rows: rows(&queue.part), waiting: queue.of, proven, pager: Pager::new(page, queue.of, ROWS) }
     }
 }
 
@@ -115,6 +118,11 @@ struct Emergency {
     serial: String,
     at: Timestamp,
     revoked: bool,
+    drill: bool,
+    /// What the certificate was used for, where hosts say such things or one did.
+    used: String,
+    /// Each connection.
+    uses: Vec<String>,
     alerted: bool,
     heard: Heard,
     review: Review,
@@ -132,10 +140,12 @@ enum Heard {
 
 /// Where its review stands, as the reader sees it.
 enum Review {
+    /// There is none of a drill.
+    None,
     /// Somebody else must close it.
-    Waits,
+    Waits { due: Timestamp, overdue: bool },
     /// The reader can close it.
-    Yours,
+    Yours { due: Timestamp, overdue: bool },
     /// It is closed.
     Done { person: PersonName, outcome: Outcome, comment: String, at: Timestamp },
 }
@@ -150,14 +160,14 @@ impl Emergencies {
         page: u32,
     ) -> Self {
         let shown = page_of(all, page, LARGE_ROWS).iter();
-        let rows = shown.map(|info| Emergency::of(caller, info, may_hear(info))).collect();
-        let open = all.iter().filter(|info| info.review.is_none()).count();
+        let rows = shown.map(|info| Emergency::of(caller, info, may_hear(info), frame.now)).collect();
+        let open = all.iter().filter(|info| info.due.is_some()).count();
         Self { frame, rows, open, pager: Pager::new(page, all.len() as u64, LARGE_ROWS) }
     }
 }
 
 impl Emergency {
-    fn of(caller: &Caller, info: &EmergencyInfo, may_hear: bool) -> Self {
+    fn of(caller: &Caller, info: &EmergencyInfo, may_hear: bool, now: Timestamp) -> Self {
         let said = &info.statement;
         let may_review = said.person != caller.person && caller.has_any(&[Duty::Reviewers]);
         Self {
@@ -175,18 +185,27 @@ impl Emergency {
                 None if may_hear => Heard::Yours,
                 None => Heard::Nobody,
             },
-            review: match &info.review {
-                Some(review) => Review::Done {
+            drill: info.is_drill(),
+            used: summary(&info.uses, now),
+            uses: info.uses.iter().map(connection).collect(),
+            review: match (&info.review, info.due) {
+                (Some(review), _) => Review::Done {
                     person: review.person.clone(),
                     outcome: review.outcome,
                     comment: visible(review.comment.as_str()),
                     at: review.at,
                 },
-                None if may_review => Review::Yours,
-                None => Review::Waits,
+                (None, Some(due)) if may_review => Review::Yours { due, overdue: due <= now },
+                (None, Some(due)) => Review::Waits { due, overdue: due <= now },
+                (None, None) => Review::None,
             },
         }
     }
+}
+
+/// `db1 as postgres from 192.0.2.7`
+fn connection(seen: &Seen) -> String {
+    format!("{} as {} from {}", seen.host, visible(&seen.account), visible(&seen.source))
 }
 
 #[derive(Template)]
@@ -316,5 +335,8 @@ fn of_emergency(kind: EventKind) -> bool {
             | EventKind::Unalerted
             | EventKind::Acknowledged
             | EventKind::Reviewed
+            | EventKind::ReviewOverdue
+            | EventKind::BreakGlassOveruse
+            | EventKind::Drilled
     )
 }

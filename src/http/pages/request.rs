@@ -45,6 +45,8 @@ pub(in super::super) struct Request {
     needs: String,
     /// Why it cannot be had as things are.
     hindrance: Option<String>,
+    /// Which review must be closed before nobody is asked.
+    overdue: Option<String>,
     /// The rule by which the policy approved.
     by: Option<String>,
     /// Who else can decide; empty when nobody can.
@@ -189,6 +191,7 @@ impl Request {
             needed: info.terms.as_ref().map_or(0, Terms::approvals),
             needs: info.terms.as_ref().map(|terms| terms.quorum.to_string()).unwrap_or_default(),
             hindrance: info.hindrance.as_ref().map(|hindrance| visible(&hindrance.to_string())),
+            overdue: info.overdue.as_ref().map(ToString::to_string),
             by: by_itself(events),
             used: info.uses.as_ref().map(|uses| usage::summary(uses, now)),
             others: if others.is_empty() { String::new() } else { listed(&others) },
@@ -453,11 +456,16 @@ pub(super) fn story(event: &Event) -> String {
         EventKind::Revoked => format!("{who} revoked{role}{serial}"),
         EventKind::Expired => format!("the access of {who} to{role} ran out{serial}"),
         EventKind::Refused => format!("refused to {who}: {detail}"),
+        EventKind::BreakGlass if !detail.is_empty() => format!("{detail}: {who} practised on{role}{serial}"),
         EventKind::BreakGlass => format!("{who} broke the glass for{role}{serial}"),
         EventKind::BreakGlassRefused => format!("breaking the glass was refused to {who}: {detail}"),
         EventKind::Alerted => format!("people were told by {detail} that {who} broke the glass for{role}"),
         EventKind::Unalerted => format!("the channel {detail} could not tell that {who} broke the glass for{role}"),
         EventKind::Acknowledged => format!("{who} has heard of the broken glass of{role}"),
         EventKind::Reviewed => format!("{who} reviewed the broken glass of{role}: {detail}"),
+        EventKind::ReviewOverdue => format!("nobody has reviewed in time how {who} broke the glass for{role}"),
+        EventKind::BreakGlassOveruse => format!("too often: {detail}"),
+        EventKind::Drilled => format!("{who} reported a drill on{role}, which {detail}"),
+        EventKind::DrillOverdue => format!("nobody has shown in time that the emergency key {detail} of {who} works"),
     }
 }

@@ -158,7 +158,7 @@ impl Product {
         let approvals = std::slice::from_ref(&approval);
         let facts = Facts::default();
         let tickets = Tickets::default();
-        let around = Circumstances { from: None, facts: &facts, tickets: &tickets, held: 0 };
+        let around = Circumstances { from: None, facts: &facts, tickets: &tickets, held: 0, overdue: None };
         let grant =
             Grant::access(&policy, &request, approvals, &claim, &around, skew(changes)).map_err(|e| told(&e))?;
         Ok((grant, [request_text, approval_text, claim_text, policy_text]))

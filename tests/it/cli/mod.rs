@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod channels;
 mod decisions;
+mod drills;
 mod emergency;
 mod ensure;
 mod extend;
