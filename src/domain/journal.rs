@@ -202,7 +202,7 @@ impl Replay {
     /// often than it says. Whoever breaks the glass anew while the last certificate may live goes on with it, whatever
     /// they say. Drills are free, and count for nothing: they open the canary alone.
     pub fn alone(&self, signed: &Signed, statement: &BreakGlass, rules: &EmergencyRules) -> Result<(), Refusal> {
-        if statement.drill.is_some() {
+        if statement.is_drill() {
             return Ok(());
         }
         let key = signed.signature().key().fingerprint();
@@ -266,7 +266,6 @@ impl Replay {
         let signed = entry.signed()?;
         let statement: BreakGlass = signed.claims()?;
         let second = entry.second_signed()?;
-        self.opens_review(&signed, &statement, serial, entry.at);
         let goes_on_from = self.last(&statement, &signed).map_or(0, |last| last.goes_on_from + 1);
         for said in [Some(&signed), second.as_ref()].into_iter().flatten() {
             self.spent.insert(said.digest());
@@ -277,9 +276,11 @@ impl Replay {
         self.ids.insert(statement.id.clone());
         self.last_reason.insert(statement.person.clone(), statement.reason.to_string());
         self.last_counter_of_serials = serial.number() & ((1 << 48) - 1);
+        // What comes of a drill is its report.
         if statement.drill.is_some() {
             return Ok(());
         }
+        self.opens_review(&signed, &statement, serial, entry.at);
         self.uses.retain(|used| statement.at.since(used.at) < DAY);
         self.uses.push_back(Use {
             id: statement.id,
@@ -310,11 +311,8 @@ impl Replay {
         self.keys = Some(named.iter().map(|key| (key.clone(), since(key))).collect());
     }
 
-    /// Every use opens a review, but for drills: what comes of these is their report.
+    /// Every use opens a review.
     fn opens_review(&mut self, signed: &Signed, statement: &BreakGlass, serial: Serial, at: Moment) {
-        if statement.drill.is_some() {
-            return;
-        }
         let (id, person, role) = (statement.id.clone(), statement.person.clone(), statement.role.clone());
         let waits = Unreviewed { id: id.clone(), person, role, digest: signed.digest(), serial, at: at.second() };
         self.unreviewed.insert(id, waits);

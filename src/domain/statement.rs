@@ -271,6 +271,11 @@ words! {
     }
 }
 impl BreakGlass {
+    /// Whether it is only for practice.
+    pub fn is_drill(&self) -> bool {
+        self.drill.is_some()
+    }
+
     /// Whether this is a drill that goes without something.
     pub fn is_without(&self, what: Dependency) -> bool {
         self.drill.as_ref().is_some_and(|without| without.contains(&what))
