@@ -39,8 +39,8 @@ pub(super) fn status_of(
     host: &HostName,
     instance: &InstanceId,
 ) -> Option<HostStatus> {
-    let theirs = said.iter().filter_map(|signed| host_word::read::<HostStatus>(signed, by, instance).ok());
-    theirs.into_iter().find(|status| status.host == *host)
+    let mut said = said.iter().filter_map(|signed| host_word::read::<HostStatus>(signed, by, instance).ok());
+    said.find(|status| status.host == *host)
 }
 
 /// How far everybody is with the rotation of a CA whose `old` keys are to go, as a look at the database finds it.

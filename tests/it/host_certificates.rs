@@ -428,9 +428,9 @@ fn administrators_see_every_host_and_what_ails_it() {
     let hosts = || bench.get("/v1/hosts", &bench.session("olga")).ok().json();
     let expected = json!([
         {"host": "db2", "aliases": [], "keys": [Key::of("db2").fingerprint()], "invited_by": null, "ends": null,
-         "trouble": null},
+         "trouble": null, "trust": null, "krl": null, "at": null},
         {"host": "db1", "aliases": ["db1.example.org"], "keys": [Key::of("db1").fingerprint()], "invited_by": "erin",
-         "ends": bench.at(30 * DAY), "trouble": null},
+         "ends": bench.at(30 * DAY), "trouble": null, "trust": null, "krl": null, "at": null},
     ]);
     assert_eq!(hosts(), expected);
     bench.load_policy(&policy().replace("admins    = [\"erin\"]", "admins    = []"));

@@ -67,7 +67,12 @@ fn a_claim_needs_the_policy_of_its_moment() {
         ("wider", changed(db_prod, &format!("{db_prod}critical_options = {{ source-address = \"10.0.0.0/8\" }}\n"))),
         ("wider", changed(db_prod, &format!("{db_prod}claim_within = \"1h\"\n"))),
         ("bad-signature", changed(db_prod, &format!("{db_prod}verify_required = true\n"))),
-        ("service-decides", changed("[people.carol]\n", "[people.carol]\nkind = \"service\"\n")),
+        // A service practises with emergency keys, and no more.
+        (
+            "service-decides",
+            changed("[people.carol]\n", "[people.carol]\nkind = \"service\"\n")
+                .replace("person = \"carol\"", "person = \"dan\""),
+        ),
         ("unknown-person", "# nobody\n".to_owned()),
     ];
     for (code, text) in &table {

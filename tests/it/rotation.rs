@@ -58,13 +58,6 @@ fn is_at(world: &World, name: &str, trust: u64) -> bool {
     hosts.as_array().expect("hosts").iter().any(|host| host["host"] == name && host["trust"] == trust)
 }
 
-/// Has it say so from now on, under this name.
-fn names_itself(folder: &Path, name: &str) {
-    let file = folder.join("host.toml");
-    let text = fs::read_to_string(&file).expect("host.toml");
-    fs::write(file, format!("{text}name = \"{name}\"\nhost_key = \"../sshd_host_key\"\n")).expect("host.toml");
-}
-
 /// A session that stays open: what is written to it comes back.
 struct Open {
     child: Child,
@@ -111,7 +104,6 @@ fn a_ca_is_rotated_under_open_sessions() {
     let (host, folder) = world.synced_host("db1", &["db-prod@db1", "quick"]);
     let (_, other) = world.synced_host("db2", &["db-prod@db2"]);
     know_hosts(&mut world, &["db1", "db2"]);
-    names_itself(&folder, "db1");
     let syncs: Running = world.spawn(host_sync(&folder, &[]));
     let agents = ["alice", "bob"].map(|name| SshAgent::start(world.as_(name).home()));
     let [alice, bob] = &agents;
@@ -144,7 +136,6 @@ fn a_ca_is_rotated_under_open_sessions() {
     assert!(doctor.stdout.contains("ok   hosts     1 follow"), "{doctor:?}");
     let listed = world.as_("carol").run(&["host", "list"]).good().stdout;
     assert!(listed.lines().any(|line| line.starts_with("db1") && line.ends_with("follows")), "{listed}");
-    names_itself(&other, "db2");
     world.run(host_sync(&other, &["--once"])).good();
     let status = ca(&world, &["rotate", "user", "--status", "--json"]).good().json();
     assert_eq!((&status["step"], &status["waits"]), (&"activate".into(), &serde_json::json!([])));

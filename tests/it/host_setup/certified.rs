@@ -238,7 +238,8 @@ fn a_token_is_not_wasted() {
     assert_eq!(carol.run(&["host", "list", "--json"]).good().json(), serde_json::json!([]), "nothing was redeemed");
     let ran = enrol(&world, &tree, &token).good();
     assert!(!ran.stdout.contains(&token) && !ran.stderr.contains(&token));
-    // By standard input, and by the host's key where it is known.
+    // By standard input, and by the host's key where it is known: a claim must be later than the last, by the second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let key = host_key(&tree);
     tree.run(&["enrol", "--host-key", &key, "--json"]).good();
     let undone = tree.run(&["setup", "--undo"]).good();

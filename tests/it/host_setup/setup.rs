@@ -547,7 +547,7 @@ const PAM: &str = "# PAM configuration\n@include common-auth\nsession optional p
 
 fn with_pam<'w>(world: &'w World, uses: &str) -> Tree<'w> {
     let tree = Tree::with(world, &format!("Include @/etc/ssh/sshd_config.d/*.conf\nUsePAM {uses}"));
-    fs::create_dir(tree.path("/etc/pam.d")).unwrap();
-    fs::write(tree.path("/etc/pam.d/sshd"), PAM).unwrap();
+    fs::create_dir(tree.path("/etc/pam.d")).expect("a folder");
+    fs::write(tree.path("/etc/pam.d/sshd"), PAM).expect("a file");
     tree
 }

@@ -46,7 +46,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let is_key = |path: &PathBuf| {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        name.starts_with("user-ca") && !name.ends_with(".pub")
+        name.starts_with("user-ca") && Path::new(&name).extension().is_none_or(|e| e != "pub")
     };
     paths.filter(is_key).collect()
 }

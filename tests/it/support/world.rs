@@ -381,9 +381,10 @@ impl World {
         let trust: serde_json::Value = serde_json::from_str(&trust).expect("JSON");
         let key = dir.join("sshd_host_key");
         let mut text = format!(
-            "server = {:?}\ninstance = {}\nname = {name:?}\nhost_key = {key:?}\n",
+            "server = {:?}\ninstance = {}\nname = {name:?}\nhost_key = \"{}\"\n",
             self.url(),
-            trust["instance"]
+            trust["instance"],
+            key.display()
         );
         if self.authority.is_some() {
             writeln!(text, "ca_certificate = \"{}\"", self.path("tls-ca.pem").display()).expect("text");
