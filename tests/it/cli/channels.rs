@@ -26,7 +26,10 @@ fn a_channel_is_whole_or_nothing_starts() {
     };
     secret(&world, "hook", SECRET);
     let hook = "kind = \"webhook\"\nurl = \"https://hooks.example/x\"\nsecret_file = \"hook\"\n";
-    refuses("kind = \"pigeon\"", "10: kind: unknown variant `pigeon`, expected one of `webhook`, `slack`, `smtp`, `syslog`");
+    refuses(
+        "kind = \"pigeon\"",
+        "10: kind: unknown variant `pigeon`, expected one of `webhook`, `slack`, `smtp`, `syslog`",
+    );
     refuses("kind = \"webhook\"", "8: notify.ops.url: it is missing, and a channel of this kind needs it");
     refuses(
         &hook.replace("https:", "http:"),
