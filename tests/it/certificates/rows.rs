@@ -36,7 +36,8 @@ const NO_TYPE: &str = "malformed: statement: unknown field `type`, expected one 
     `id`, `role`, `principals`, `hosts`, `key`, `seconds`, `start`, `extends`, `ticket`, `reason`, `nonce`, `at`";
 
 const NO_EXTENSIONS: &str = "malformed: statement: unknown field `extensions`, expected one of `v`, `kind`, \
-    `instance`, `person`, `id`, `role`, `principals`, `hosts`, `seconds`, `extends`, `category`, `reason`, `drill`, `nonce`, `at`";
+    `instance`, `person`, `id`, `role`, `principals`, `hosts`, `seconds`, `extends`, `category`, `reason`, `clock_off`, `drill`, \
+    `nonce`, `at`";
 
 pub(super) fn all(product: &Product, agent: &SshAgent) -> Vec<Row> {
     let access = product.access(&[]).expect("a certificate");
