@@ -8,10 +8,12 @@ use std::process::Command;
 
 use rusqlite::Connection;
 use rustix::process::Signal;
+use ssh_jit::ca::read_trust;
+use ssh_jit::domain::trust::Trust;
 
 use crate::support::openssh::public_line;
 use crate::support::run;
-use crate::support::world::{Ran, Running, World, inspected};
+use crate::support::world::{Ran, Running, World, inspected, ssh_jit};
 
 const REASON: &str = "primary is down and nobody answers";
 
@@ -159,6 +161,39 @@ fn the_database_may_be_gone_or_ruined() {
         whole_again(server);
         catches_up(&world, 1);
     }
+}
+
+/// New CA keys are taken up while break-glass alone is served, and the log hears of them when it is back.
+#[test]
+fn the_cas_may_change_meanwhile() {
+    let mut world = started();
+    world.stop().good();
+    let (keys, old, new) = (world.path("ca/ca-keys"), world.path("old"), world.path("new"));
+    run(Command::new("cp").arg("-a").arg(&keys).arg(&old));
+    for _ in 0..2 {
+        let mut rotate = ssh_jit();
+        rotate.args(["ca", "rotate", "break-glass", "--force", "--config"]).arg(world.path("ca/ssh-jit.toml"));
+        world.run(rotate).good();
+    }
+    fs::rename(&keys, &new).and_then(|()| fs::rename(&old, &keys)).expect("folders");
+    let (path, kept) = (world.path("ca/ssh-jit.db"), world.path("kept"));
+    fs::rename(&path, &kept).expect("a file");
+    let mut server = world.spawn(world.serve());
+    server.wait_for("BREAK-GLASS ONLY");
+    fs::rename(&keys, &old).and_then(|()| fs::rename(&new, &keys)).expect("folders");
+    server.signal(Signal::HUP);
+    server.wait_for("trust document loaded");
+    let file = breaks(&world, REASON, &[]).json()["certificate"].as_str().expect("a file").to_owned();
+    let seen = inspected(fs::read_to_string(file).expect("a certificate").trim());
+    let trust = Trust::first_contact(&read_trust(&keys).expect("documents")).expect("a document");
+    assert_eq!((trust.number, trust.break_glass_ca.len()), (3, 2));
+    assert!(seen.contains(&trust.break_glass_ca[0].fingerprint().to_string()), "{seen}");
+    fs::rename(&kept, &path).expect("a file");
+    whole_again(server);
+    catches_up(&world, 1);
+    let database = Connection::open(&path).expect("the database");
+    let taken = database.query_row("SELECT max(number) FROM trust_documents", [], |row| row.get::<_, i64>(0));
+    assert_eq!(taken.expect("documents"), 3);
 }
 
 fn whole_again(mut server: Running) {
