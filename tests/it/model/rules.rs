@@ -100,20 +100,34 @@ impl Policy {
     }
 }
 
-/// Broken glass: the last statement, when it was made and what came of it.
+/// Broken glass: the last statement, and whether it was taken.
 #[derive(Debug, Default)]
-pub(super) struct Glass(Option<(i64, Answer)>);
+pub(super) struct Glass(Option<Broken>);
+
+#[derive(Debug)]
+struct Broken {
+    at: i64,
+    role: usize,
+    fits: bool,
+    spent: bool,
+}
 
 impl Glass {
-    pub(super) fn breaks(&mut self, now: i64, most: i64, seconds: i64) -> Answer {
-        let answer = demand(seconds <= most, "too-long").map(|()| "broken");
-        self.0 = Some((now, answer));
-        answer
+    pub(super) fn breaks(&mut self, policy: &Policy, now: i64, role: usize, fits: bool) -> Answer {
+        self.0 = Some(Broken { at: now, role, fits, spent: false });
+        self.again(policy, now).unwrap_or(Err("never"))
     }
 
-    /// The same statement once more; `None` where there was none.
-    pub(super) fn again(&self, now: i64) -> Option<Answer> {
-        let (at, answer) = self.0?;
-        Some(if now - at > 60 { Err("stale") } else { answer.and(Err("replayed")) })
+    /// The same statement once more; `None` where there was none. Denials hold by hours; nobody comes from inside here.
+    pub(super) fn again(&mut self, policy: &Policy, now: i64) -> Option<Answer> {
+        let said = self.0.as_mut()?;
+        let known = Known { at: said.at, inside: false, ticket: false, on_call: None, held: 0 };
+        let denied = policy.roles[said.role].deny.is_some_and(|when| holds(when, &known));
+        let answer = demand(now - said.at <= 60, "stale")
+            .and_then(|()| demand(!said.spent, "replayed"))
+            .and_then(|()| demand(said.fits, "too-long"))
+            .and_then(|()| demand(!denied, "denied-by-rule"));
+        said.spent |= answer.is_ok();
+        Some(answer.map(|()| "broken"))
     }
 }

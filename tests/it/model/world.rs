@@ -97,9 +97,7 @@ impl Policy {
              url = \"http://{tracker}/api/{{ticket}}\"\nexpect = {{ field = \"/status/name\", value = [\"Open\"] }}\n",
             PAGER.public()
         );
-        // Reviews do not become overdue: that is tried in `aftermath`.
-        let reviews = "[reviews]\nworking_days = 30\n\n".to_owned();
-        [revoked, people, asked, reviews, roles, rules, emergency.to_owned()].concat()
+        [revoked, people, asked, roles, rules, emergency.to_owned()].concat()
     }
 }
 
