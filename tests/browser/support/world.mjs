@@ -131,7 +131,7 @@ export class World {
     const people = Object.entries(GROUPS).map(([name, group]) => (
       `[people.${name}]\ngroups = ["${group}"]\nkeys = ["${publicKey(name)}"]\n`
     ));
-    const emergency = `\n[[emergency_keys]]\nperson = "alice"\nkey = "${publicKey('emergency')}"\nroles = ["db-prod"]\n`;
+    const emergency = `\n[[emergency_keys]]\nperson = "alice"\nkey = "${publicKey('emergency')}"\nroles = ["db-prod"]\n[break_glass]\nextend_alone = 100\nper_key = 100\n`;
     const oidc = this.provider ? `\n[oidc]\ngroups = ${JSON.stringify(this.provider.claimable)}\n` : '';
     return people.join('\n') + ROLES + emergency + oidc;
   }
