@@ -653,9 +653,7 @@ fn a_drill_goes_without_approvers_or_mail() {
     bench.advance(60);
     bench.sweep();
     assert_eq!(told.hook.wait(3)[2].json()["type"], "break-glass.drill");
-    assert!(
-        told.mail.wait(2)[1].head.contains("DRILL: alice practises on canary on canary1"),
-        "{:?}",
-        told.mail.arrived()
-    );
+    // Mail arrives in any order: the other use is told again meanwhile.
+    let drilled = || told.mail.arrived().iter().any(|m| m.head.contains("DRILL: alice practises on canary on canary1"));
+    crate::support::wait_until(drilled, || format!("{:?}", told.mail.arrived()));
 }
