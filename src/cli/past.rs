@@ -47,10 +47,25 @@ pub(super) struct Past {
     pub(super) became: EventKind,
 }
 
-/// Every request of the log, with what became of it, the oldest first; and how many are there without their text.
-pub(super) fn read(person: &mut Person<'_>) -> Result<(Vec<Past>, u32), Failure> {
-    let (mut past, mut erased) = (BTreeMap::new(), 0);
-    events(person, |event, view| {
+/// What the log tells.
+pub(super) struct Told {
+    /// Every request, with what became of it, the oldest first.
+    pub(super) requests: Vec<Past>,
+    /// How many are there without their text.
+    pub(super) erased: u32,
+    /// Each policy that was put into force, and when, the oldest first.
+    pub(super) policies: Vec<(Timestamp, Digest)>,
+}
+
+/// Reads the whole log.
+pub(super) fn read(person: &mut Person<'_>) -> Result<Told, Failure> {
+    let (mut past, mut erased, mut policies) = (BTreeMap::new(), 0, Vec::new());
+    let size = audit::head(person)?.size;
+    audit::every(person, size, |_, view| {
+        let (event, view) = (audit::parse(&view.leaf)?, &view);
+        if event.kind == EventKind::PolicyLoaded {
+            policies.extend(event.policy.map(|policy| (event.at.second(), policy)));
+        }
         let Some(id) = event.request.clone() else { return Ok(()) };
         if event.kind == EventKind::Requested {
             match asked(&event, view)? {
@@ -62,18 +77,9 @@ pub(super) fn read(person: &mut Person<'_>) -> Result<(Vec<Past>, u32), Failure>
         }
         Ok(())
     })?;
-    let mut past: Vec<Past> = past.into_values().collect();
-    past.sort_by_key(|past| past.at);
-    Ok((past, erased))
-}
-
-/// Every event of the log, in its order.
-pub(super) fn events(
-    person: &mut Person<'_>,
-    mut each: impl FnMut(Event, &EventView) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let size = audit::head(person)?.size;
-    audit::every(person, size, |_, view| each(audit::parse(&view.leaf)?, &view))
+    let mut requests: Vec<Past> = past.into_values().collect();
+    requests.sort_by_key(|past| past.at);
+    Ok(Told { requests, erased, policies })
 }
 
 fn asked(event: &Event, view: &EventView) -> Result<Option<Past>, Failure> {

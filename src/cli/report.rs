@@ -11,7 +11,7 @@ use crate::domain::names::{HostName, PersonName, RoleName};
 use crate::domain::policy::Policy;
 use crate::domain::time::Timestamp;
 
-use super::past::{self, Past};
+use super::past::{self, Past, Told};
 use super::person::Person;
 use super::ui::{length, time};
 use super::{Context, Exit, Failure};
@@ -79,8 +79,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let mut person = Person::open(context)?;
     let now = person.now()?;
     let since = now.plus(-args.last);
-    let (past, erased) = past::read(&mut person)?;
-    let (then, today) = in_force(&mut person, since)?;
+    let Told { requests: past, erased, policies } = past::read(&mut person)?;
+    let (then, today) = in_force(&policies, since).ok_or_else(|| Failure::new("the log names no policy"))?;
     let mut read = |digest| {
         let unread = || Failure::new(format!("the policy {digest} cannot be read by this version"));
         past::policy(&mut person, digest)?.ok_or_else(unread)
@@ -104,16 +104,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The policies in force when the period began, or the first, and now.
-fn in_force(person: &mut Person<'_>, since: Timestamp) -> Result<(Digest, Digest), Failure> {
-    let mut found: Option<(Digest, Digest)> = None;
-    past::events(person, |event, _| {
-        if let (EventKind::PolicyLoaded, Some(policy)) = (event.kind, event.policy) {
-            let then = found.filter(|_| event.at.second() > since).map_or(policy, |(then, _)| then);
-            found = Some((then, policy));
-        }
-        Ok(())
-    })?;
-    found.ok_or_else(|| Failure::new("the log names no policy"))
+fn in_force(policies: &[(Timestamp, Digest)], since: Timestamp) -> Option<(Digest, Digest)> {
+    let then = policies.iter().rev().find(|(at, _)| *at <= since).or(policies.first())?;
+    Some((then.1, policies.last()?.1))
 }
 
 fn roles(policy: &Policy, past: &[Past], since: Timestamp) -> BTreeMap<RoleName, RoleUse> {

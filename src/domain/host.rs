@@ -18,7 +18,7 @@ use super::sshsig::SshSig;
 use super::statement::{self, Invitation, Version, present};
 use super::time::{Patience, Timestamp};
 use super::trust::Trust;
-use super::verify::{AHEAD_BY, FRESH_FOR, Signed, Verified};
+use super::verify::{AHEAD_BY, FRESH_FOR, Signed, Verified, is_fresh};
 
 /// The SSHSIG namespace of what a host claims.
 pub const NAMESPACE: &str = "host-claim@ssh-jit";
@@ -91,13 +91,7 @@ impl Claimed {
             return Err(Refusal::OtherInstance);
         }
         signed.is_by(&claim.key, NAMESPACE)?;
-        let age = now.since(claim.at);
-        if age > FRESH_FOR {
-            return Err(Refusal::Stale { seconds: age });
-        }
-        if -age > AHEAD_BY {
-            return Err(Refusal::Future { seconds: -age });
-        }
+        is_fresh(claim.at, FRESH_FOR, now)?;
         Ok(Self { claim, digest: signed.digest() })
     }
 

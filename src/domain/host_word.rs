@@ -7,7 +7,7 @@ use super::names::{HostName, InstanceId};
 use super::policy::Policy;
 use super::refusal::Refusal;
 use super::time::Timestamp;
-use super::verify::{AHEAD_BY, FRESH_FOR, Signed};
+use super::verify::{FRESH_FOR, Signed, is_fresh};
 
 /// A kind of document that hosts sign.
 pub trait HostWord: DeserializeOwned {
@@ -47,12 +47,6 @@ pub fn hear<T: HostWord>(
     now: Timestamp,
 ) -> Result<T, Refusal> {
     let stated: T = read(signed, by, instance)?;
-    let age = now.since(stated.at());
-    if age > FRESH_FOR {
-        return Err(Refusal::Stale { seconds: age });
-    }
-    if -age > AHEAD_BY {
-        return Err(Refusal::Future { seconds: -age });
-    }
+    is_fresh(stated.at(), FRESH_FOR, now)?;
     Ok(stated)
 }

@@ -132,14 +132,7 @@ impl<T: Statement> Verified<T> {
 
     /// The same where it may be so many seconds old.
     pub fn fresh_for(self, most: i64, now: Timestamp) -> Result<Self, Refusal> {
-        let age = now.since(self.statement.at());
-        if age > most {
-            Err(Refusal::Stale { seconds: age })
-        } else if -age > AHEAD_BY {
-            Err(Refusal::Future { seconds: -age })
-        } else {
-            Ok(self)
-        }
+        is_fresh(self.statement.at(), most, now).map(|()| self)
     }
 
     /// The statement.
@@ -181,6 +174,18 @@ impl VerifiedSet {
     pub(super) fn insert(&self, entry: Digest) {
         self.0.insert(entry, ());
     }
+}
+
+/// Refuses what was signed more than so many seconds ago, or further in the future than clocks differ.
+pub(super) fn is_fresh(at: Timestamp, most: i64, now: Timestamp) -> Result<(), Refusal> {
+    let age = now.since(at);
+    if age > most {
+        return Err(Refusal::Stale { seconds: age });
+    }
+    if -age > AHEAD_BY {
+        return Err(Refusal::Future { seconds: -age });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

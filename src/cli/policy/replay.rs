@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::cli::past::{self, Past, Policies};
+use crate::cli::past::{self, Past, Policies, Told};
 use crate::cli::person::Person;
 use crate::cli::ui::time;
 use crate::cli::{Context, Exit, Failure, policy_files};
@@ -43,7 +43,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Args) -> Result<Exit, Failur
     let new = policy_files::look_at(&args.new)?;
     let mut person = Person::open(context)?;
     let now = person.now()?;
-    let (past, erased) = past::read(&mut person)?;
+    let Told { requests: past, erased, .. } = past::read(&mut person)?;
     let (ui, since) = (context.ui, now.plus(-args.last));
     let (mut old, mut granted, mut otherwise) = (Policies::default(), Vec::new(), Vec::new());
     let (mut judged, mut unknown) = (0u32, 0u32);
